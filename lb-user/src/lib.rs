@@ -1,0 +1,12 @@
+//! Baton keeps a service that ages always available: it hands new flows to a warm standby,
+//! waits until every flow of the old backend has ended by itself, and only then restarts it.
+//!
+//! Decisions are pure (`fn step(&mut self, now, input) -> outputs`); a thin shell round them does the IO.
+
+pub mod clock;
+pub mod driver;
+pub mod load;
+pub mod names;
+pub mod paths;
+pub mod probe;
+pub mod recovery;

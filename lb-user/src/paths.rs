@@ -1,0 +1,105 @@
+//! Where Baton keeps what: one place, so that `down` finds all that `up` left.
+
+use std::path::{Path, PathBuf};
+
+use crate::names::{BackendName, ServiceName};
+
+/// The roots that everything else hangs from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// What lasts until the machine reboots: sockets, process records, logs (default `/run/baton`).
+    pub run: PathBuf,
+    /// What outlives a reboot: journals and drain reports (default `/var/lib/baton`).
+    pub state: PathBuf,
+    /// Where maps, programs and links are pinned (default `/sys/fs/bpf/baton`).
+    pub bpf: PathBuf,
+    /// Where namespaces are named, as iproute2 does (default `/run/netns`).
+    pub netns: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self {
+            run: "/run/baton".into(),
+            state: "/var/lib/baton".into(),
+            bpf: "/sys/fs/bpf/baton".into(),
+            netns: "/run/netns".into(),
+        }
+    }
+}
+
+impl Roots {
+    /// The run-time directory of every service.
+    pub fn services(&self) -> &Path {
+        &self.run
+    }
+
+    /// The paths of one service.
+    pub fn service(&self, name: &ServiceName) -> ServicePaths {
+        ServicePaths { roots: self.clone(), name: name.clone() }
+    }
+}
+
+/// The paths of one service.
+#[derive(Clone, Debug)]
+pub struct ServicePaths {
+    roots: Roots,
+    name: ServiceName,
+}
+
+impl ServicePaths {
+    /// Run-time directory of the service.
+    pub fn run_dir(&self) -> PathBuf {
+        self.roots.run.join(self.name.as_str())
+    }
+
+    /// Durable directory of the service.
+    pub fn state_dir(&self) -> PathBuf {
+        self.roots.state.join(self.name.as_str())
+    }
+
+    /// What the service was started with, so that a later controller adopts the same.
+    pub fn spec(&self) -> PathBuf {
+        self.run_dir().join("spec.json")
+    }
+
+    /// Held with `flock` by the one controller of the service.
+    pub fn lock(&self) -> PathBuf {
+        self.run_dir().join("lock")
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("control.sock")
+    }
+
+    /// Run-time directory of one backend: process record, exit record, log.
+    pub fn backend_dir(&self, backend: &BackendName) -> PathBuf {
+        self.run_dir().join(backend.as_str())
+    }
+
+    /// The journal of transitions.
+    pub fn journal(&self) -> PathBuf {
+        self.state_dir().join("journal")
+    }
+
+    /// One JSON document a rejuvenation.
+    pub fn reports(&self) -> PathBuf {
+        self.state_dir().join("reports")
+    }
+
+    /// Where this service's maps, programs and links are pinned; the directory carries the layout version.
+    pub fn pins(&self, layout_version: u32) -> PathBuf {
+        self.roots.bpf.join(format!("v{layout_version}")).join(self.name.as_str())
+    }
+
+    /// Name of the balancer's network namespace.
+    pub fn balancer_netns(&self) -> PathBuf {
+        self.roots.netns.join(format!("baton-{}-lb", self.name))
+    }
+
+    /// Name of one backend's network namespace.
+    pub fn backend_netns(&self, backend: &BackendName) -> PathBuf {
+        self.roots.netns.join(format!("baton-{}-{backend}", self.name))
+    }
+}
