@@ -100,7 +100,7 @@ impl Half {
         self
     }
 
-    const fn has(&self, flags: u8) -> bool {
+    const fn has(self, flags: u8) -> bool {
         self.seen & flags != 0
     }
 }

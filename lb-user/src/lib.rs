@@ -4,6 +4,7 @@
 //! Decisions are pure (`fn step(&mut self, now, input) -> outputs`); a thin shell round them does the IO.
 
 pub mod clock;
+pub mod dataplane;
 pub mod driver;
 pub mod load;
 pub mod names;
