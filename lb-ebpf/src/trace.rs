@@ -6,7 +6,7 @@ use lb_common::Reason;
 #[cfg(feature = "debug-log")]
 #[inline(always)]
 pub(crate) fn verdict(ctx: &XdpContext, reason: Reason, ifindex: u32) {
-    aya_log_ebpf::info!(ctx, "in {} reason {} out {}", ctx.ingress_ifindex() as u32, reason as u32, ifindex);
+    aya_log_ebpf::info!(ctx, "in={} reason={} out={}", ctx.ingress_ifindex() as u32, reason as u32, ifindex);
 }
 
 #[cfg(not(feature = "debug-log"))]

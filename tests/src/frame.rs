@@ -71,7 +71,8 @@ pub struct Read {
 /// Panics if it is not TCP over IPv4, or if a checksum is not what full recomputation yields.
 pub fn read(frame: &[u8]) -> Read {
     let packet = SlicedPacket::from_ethernet(frame).expect("a well-formed frame");
-    let ethernet = packet.link.as_ref().and_then(etherparse::LinkSlice::to_header).expect("an Ethernet header");
+    let ethernet =
+        packet.link.as_ref().and_then(etherparse::LinkSlice::to_header).expect("an Ethernet header");
     let ethernet = ethernet.ethernet2().expect("Ethernet II");
     let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("not IPv4") };
     let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("not TCP") };

@@ -14,6 +14,7 @@ mod counters;
 mod flows;
 pub mod hops;
 mod layout;
+mod log_lines;
 mod mapping;
 mod object;
 mod run;
@@ -32,6 +33,7 @@ pub use counters::ReasonCount;
 pub use flows::{FlowRecord, FlowTimeouts, clock_ticks};
 pub use run::{Outcome, RunError, XdpAction};
 
+pub use log_lines::LogLines;
 use mapping::Words;
 
 /// Why the data plane could not be opened.
@@ -181,9 +183,14 @@ impl Dataplane {
 /// Detaches and unloads all that is pinned in `pins`; nothing pinned is no error.
 pub fn unload(pins: &Path) -> io::Result<()> {
     match fs::remove_dir_all(pins) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    // The directories above are shared by all services; whoever is last takes them away.
+    for parent in pins.ancestors().skip(1).take_while(|path| path.starts_with("/sys/fs/bpf/baton")) {
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
 }
 
 fn refused(name: &'static str) -> impl FnOnce(MapError) -> TableError {
