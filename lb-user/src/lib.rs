@@ -3,6 +3,7 @@
 //!
 //! Decisions are pure (`fn step(&mut self, now, input) -> outputs`); a thin shell round them does the IO.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod dataplane;

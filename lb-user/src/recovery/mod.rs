@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Deciding when to hand over and driving a rejuvenation to its end.
+//!
+//! [`Coordinator`] is a pure state machine: it is told the time and what happened, and answers with what to
+//! do. Its shell does the IO, in the order given, and makes each [`Output::Journal`] durable before it
+//! goes on to the outputs after it.
+
+mod backend;
+mod coordinator;
+mod cycle;
+pub mod event;
+pub mod journal;
+mod message;
+mod policy;
+pub mod report;
+mod resume;
+#[cfg(test)]
+mod tests;
+
+pub use backend::State;
+pub use coordinator::Coordinator;
+pub use message::{CutFlow, Finding, Input, Instance, OpenFlows, Output, RequestId, Steering};
+pub use policy::Policy;

@@ -1,0 +1,95 @@
+//! What `baton status` shows, as a document.
+
+use std::net::SocketAddrV4;
+
+use lb_common::FlowState;
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::FlowRecord;
+use crate::names::{BackendName, ServiceName};
+
+/// A service as its controller sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub service: ServiceName,
+    /// Where clients reach it.
+    pub vip: SocketAddrV4,
+    /// Process id of the controller; absent while none runs, and then the rest is as it was left.
+    pub controller: Option<u32>,
+    /// Handovers so far.
+    pub epoch: u32,
+    /// Rejuvenations that ended, since the journal began.
+    pub rejuvenations: u64,
+    /// What is going on beyond serving, such as a drain and how far it is.
+    pub activity: Option<String>,
+    /// Its backends.
+    pub backends: Vec<BackendStatus>,
+    /// Packets by reason ([`lb_common::Reason`]), those that were never met left out.
+    pub packets: Vec<PacketCount>,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: BackendName,
+    /// Its state in the cycle.
+    pub state: String,
+    /// Where it listens.
+    pub address: SocketAddrV4,
+    /// Process id of its command, while it runs.
+    pub pid: Option<u32>,
+    /// When its command was started, in milliseconds since 1970.
+    pub started_unix_ms: Option<u64>,
+    /// Resident memory of its process tree, in bytes, as last sampled.
+    pub memory_rss_bytes: Option<u64>,
+    /// What the ceiling is a percentage of, in bytes.
+    pub memory_limit_bytes: u64,
+    /// Flows that are pinned to it.
+    pub flows: FlowCounts,
+    /// Flows ever pinned to it at their SYN.
+    pub flows_total: u64,
+}
+
+/// Packets that met one end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketCount {
+    /// The reason's name.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// Flows by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCounts {
+    /// Handshakes, and flows that only one side claims.
+    pub half_open: u64,
+    /// Established flows.
+    pub established: u64,
+    /// One side has finished.
+    pub half_closed: u64,
+    /// Ended, and remembered for late packets.
+    pub closed: u64,
+    /// Of those not closed: a request is under way that no response has begun to answer.
+    pub awaiting_response: u64,
+}
+
+impl FlowCounts {
+    /// Counts one flow.
+    pub fn add(&mut self, flow: &FlowRecord) {
+        match flow.state {
+            FlowState::HalfOpen => self.half_open += 1,
+            FlowState::Established => self.established += 1,
+            FlowState::HalfClosed => self.half_closed += 1,
+            FlowState::Closed => self.closed += 1,
+        }
+        self.awaiting_response += u64::from(flow.state != FlowState::Closed && flow.awaits_response);
+    }
+
+    /// Flows that a restart would cut.
+    pub fn open(&self) -> u64 {
+        self.half_open + self.established + self.half_closed
+    }
+}

@@ -1,0 +1,172 @@
+//! One backend as the coordinator knows it.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Finding, Instance, OpenFlows};
+use super::policy::Policy;
+use crate::clock::Now;
+
+/// Where a backend stands in its cycle.
+///
+/// ```text
+///              rise checks               handover             no flow left
+///  Starting ---------------> Standby ---------------> Active ----+
+///     ^                         |                       ^        | handover away
+///     |                         | aged while waiting    |        v
+///  Recovering <--- Drained <----+          rolled back  +--- Draining
+///     ^               ^                                          |
+///     |               +------------------------------------------+ no flow left, or deadline
+///     +--- Failed (tried again later) <--- start failed or command ended
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its command is being started, or runs and is not ready yet.
+    Starting,
+    /// Ready, and waits.
+    Standby,
+    /// Gets new flows.
+    Active,
+    /// Gets no new flows, and finishes those it has.
+    Draining,
+    /// Has no flows left; looked at once more before it is stopped.
+    Drained,
+    /// Its processes are being ended.
+    Recovering,
+    /// Its command ended or never came up; it is tried again later.
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Starting => "starting",
+            Self::Standby => "standby",
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Recovering => "recovering",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// A check that passes takes no longer than this, so a pass may be that much older than its period says.
+const CHECK_DURATION_MS: u64 = 1_000;
+
+/// A backend and what its checks, samples and scans have shown.
+#[derive(Clone, Debug)]
+pub(super) struct Backend {
+    pub(super) state: State,
+    pub(super) since: Now,
+    pub(super) instance: Option<Instance>,
+    /// Whether this life has been active: only then can it have aged by work.
+    pub(super) has_worked: bool,
+    passed: u32,
+    failed: u32,
+    last_pass: Option<Now>,
+    pub(super) last_finding: Option<Finding>,
+    memory: VecDeque<u64>,
+    /// Starts that failed in a row.
+    pub(super) attempts: u32,
+    pub(super) retry_at: Option<Now>,
+    /// Since when scans have found no open flow.
+    pub(super) empty_since: Option<Now>,
+    pub(super) open: OpenFlows,
+}
+
+impl Backend {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            state: State::Starting,
+            since: now,
+            instance: None,
+            has_worked: false,
+            passed: 0,
+            failed: 0,
+            last_pass: None,
+            last_finding: None,
+            memory: VecDeque::new(),
+            attempts: 0,
+            retry_at: None,
+            empty_since: None,
+            open: OpenFlows::default(),
+        }
+    }
+
+    /// A new life began: nothing that the old one showed counts any more.
+    pub(super) fn begin_life(&mut self, instance: Instance) {
+        self.instance = Some(instance);
+        self.has_worked = false;
+        self.forget_checks();
+        self.memory.clear();
+    }
+
+    pub(super) fn forget_checks(&mut self) {
+        self.passed = 0;
+        self.failed = 0;
+        self.last_pass = None;
+        self.last_finding = None;
+    }
+
+    pub(super) fn note_check(&mut self, result: Result<(), Finding>, now: Now) {
+        match result {
+            Ok(()) => {
+                self.passed = self.passed.saturating_add(1);
+                self.failed = 0;
+                self.last_pass = Some(now);
+                self.last_finding = None;
+            }
+            Err(finding) => {
+                self.failed = self.failed.saturating_add(1);
+                self.passed = 0;
+                self.last_finding = Some(finding);
+            }
+        }
+    }
+
+    pub(super) fn note_memory(&mut self, bytes: u64, policy: &Policy) {
+        self.memory.push_back(bytes);
+        while self.memory.len() > policy.ceiling_window.max(1) as usize {
+            self.memory.pop_front();
+        }
+    }
+
+    pub(super) fn note_flows(&mut self, open: OpenFlows, now: Now) {
+        self.open = open;
+        self.empty_since = if open.total() == 0 { self.empty_since.or(Some(now)) } else { None };
+    }
+
+    /// Enough checks in a row have passed.
+    pub(super) fn has_risen(&self, policy: &Policy) -> bool {
+        self.passed >= policy.rise
+    }
+
+    /// Enough checks in a row have failed.
+    pub(super) fn has_fallen(&self, policy: &Policy) -> bool {
+        self.failed >= policy.fall
+    }
+
+    /// It has passed its checks just now, so a handover to it is safe.
+    pub(super) fn is_ready(&self, policy: &Policy, now: Now) -> bool {
+        let fresh = self
+            .last_pass
+            .is_some_and(|at| now.ms_since(at) <= 2 * policy.check_period_ms + CHECK_DURATION_MS);
+        self.has_risen(policy) && fresh && self.instance.is_some()
+    }
+
+    /// The last sample, if enough of the last ones are beyond the ceiling.
+    pub(super) fn over_ceiling(&self, policy: &Policy) -> Option<u64> {
+        let over = self.memory.iter().filter(|bytes| **bytes > policy.ceiling_bytes()).count();
+        let hits = u32::try_from(over).unwrap_or(u32::MAX);
+        self.memory.back().copied().filter(|_| hits >= policy.ceiling_hits.max(1))
+    }
+
+    /// Scans have found no open flow for the settle time.
+    pub(super) fn is_settled(&self, policy: &Policy, now: Now) -> bool {
+        self.empty_since.is_some_and(|since| now.ms_since(since) >= policy.settle_ms)
+    }
+}

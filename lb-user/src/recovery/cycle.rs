@@ -1,0 +1,83 @@
+//! The rejuvenation that is under way.
+
+use super::backend::Backend;
+use super::message::{CutFlow, Instance, OpenFlows, RequestId};
+use super::report::{Outcome, Proof, Reason, Report, Times};
+use crate::clock::Now;
+use crate::names::{BackendName, ServiceName};
+
+/// A rejuvenation between its decision and its report.
+#[derive(Clone, Debug)]
+pub(super) struct Cycle {
+    pub(super) number: u64,
+    pub(super) reason: Reason,
+    pub(super) from: BackendName,
+    pub(super) to: BackendName,
+    pub(super) begun: Now,
+    /// Flows that are left at this moment are cut, on the boot clock.
+    pub(super) drain_deadline_ms: u64,
+    /// An operator who waits for the report.
+    pub(super) request: Option<RequestId>,
+    pub(super) times: Times,
+    pub(super) drain_ms: u64,
+    pub(super) at_handover: Option<OpenFlows>,
+    pub(super) cut: Vec<CutFlow>,
+    pub(super) before: Option<Instance>,
+    /// When the stop was journaled: the old life must not be relied on any more.
+    pub(super) stopping: Option<Now>,
+}
+
+impl Cycle {
+    pub(super) fn new(number: u64, reason: Reason, from: BackendName, to: BackendName, now: Now) -> Self {
+        Self {
+            number,
+            reason,
+            from,
+            to,
+            begun: now,
+            drain_deadline_ms: now.boot_ms,
+            request: None,
+            times: Times { handover_unix_ms: now.unix_ms, ..Times::default() },
+            drain_ms: 0,
+            at_handover: None,
+            cut: Vec::new(),
+            before: None,
+            stopping: None,
+        }
+    }
+
+    pub(super) fn note_drained(&mut self, now: Now) {
+        self.times.drained_unix_ms = Some(now.unix_ms);
+        self.drain_ms = now.ms_since(self.begun);
+    }
+
+    pub(super) fn report(
+        mut self,
+        service: &ServiceName,
+        outcome: Outcome,
+        detail: Option<String>,
+        old: &Backend,
+        now: Now,
+    ) -> Report {
+        self.times.ended_unix_ms = Some(now.unix_ms);
+        let flows_at_handover = self.at_handover.unwrap_or_default();
+        let cut = self.cut.len() as u64;
+        let after = old.instance.filter(|instance| Some(*instance) != self.before);
+        Report {
+            service: service.clone(),
+            cycle: self.number,
+            reason: self.reason,
+            from: self.from,
+            to: self.to,
+            outcome,
+            detail,
+            times: self.times,
+            drain_ms: self.drain_ms,
+            duration_ms: now.ms_since(self.begun),
+            flows_at_handover,
+            flows_finished: flows_at_handover.total().saturating_sub(cut),
+            cut: self.cut,
+            proof: Proof { before: self.before, after },
+        }
+    }
+}

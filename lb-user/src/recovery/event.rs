@@ -1,0 +1,146 @@
+//! What happened, for people and programs that follow a service.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::backend::State;
+use super::report::{Outcome, Reason};
+use crate::names::{BackendName, ServiceName};
+
+/// An event with its time and service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timed {
+    /// Milliseconds since 1970-01-01 UTC.
+    pub unix_ms: u64,
+    /// The service.
+    pub service: ServiceName,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A controller took the service up.
+    ControllerStarted {
+        /// Whether it adopted running backends.
+        adopted: bool,
+    },
+    /// The controller ends in good order.
+    ControllerStopped,
+    /// A backend's state changed.
+    State {
+        /// The backend.
+        backend: BackendName,
+        /// What it was.
+        from: State,
+        /// What it is.
+        to: State,
+        /// Why, where that is not plain.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// A rejuvenation is wanted but cannot begin.
+    RejuvenationWaits {
+        /// What asks for it.
+        reason: Reason,
+        /// What it waits for.
+        why: String,
+    },
+    /// New flows go to another backend from now on.
+    Handover {
+        /// The cycle, counted from 1.
+        cycle: u64,
+        /// The backend that drains.
+        from: BackendName,
+        /// The backend that is active now.
+        to: BackendName,
+        /// Why.
+        reason: Reason,
+    },
+    /// The new active backend failed while the old one still drained: new flows go back.
+    RolledBack {
+        /// The backend that failed.
+        from: BackendName,
+        /// The backend that is active again.
+        to: BackendName,
+        /// What it failed at.
+        why: String,
+    },
+    /// No flow is left, or the deadline has passed.
+    Drained {
+        /// The backend.
+        backend: BackendName,
+        /// Flows that are left.
+        left: u64,
+    },
+    /// A backend was started.
+    Started {
+        /// The backend.
+        backend: BackendName,
+        /// Process id of its command.
+        pid: u32,
+    },
+    /// A backend's command ended, or never came up.
+    Failed {
+        /// The backend.
+        backend: BackendName,
+        /// What is known.
+        why: String,
+    },
+    /// A rejuvenation ended.
+    RejuvenationEnded {
+        /// The cycle.
+        cycle: u64,
+        /// How it ended.
+        outcome: Outcome,
+        /// Flows that ended because the old backend was stopped.
+        cut: u64,
+        /// From decision to the old backend's return, in milliseconds.
+        duration_ms: u64,
+    },
+    /// The journal cannot be written: no rejuvenation starts.
+    JournalFailed {
+        /// What the system said.
+        error: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControllerStarted { adopted: false } => write!(f, "controller started"),
+            Self::ControllerStarted { adopted: true } => {
+                write!(f, "controller started and adopted what was running")
+            }
+            Self::ControllerStopped => write!(f, "controller stopped"),
+            Self::State { backend, from, to, why: None } => write!(f, "{backend}: {from} -> {to}"),
+            Self::State { backend, from, to, why: Some(why) } => {
+                write!(f, "{backend}: {from} -> {to}: {why}")
+            }
+            Self::RejuvenationWaits { reason, why } => write!(f, "rejuvenation ({reason}) waits: {why}"),
+            Self::Handover { cycle, from, to, reason } => {
+                write!(f, "handover {cycle}: new flows go to {to}, {from} drains ({reason})")
+            }
+            Self::RolledBack { from, to, why } => {
+                write!(f, "rolled back: {from} failed ({why}), new flows go to {to} again")
+            }
+            Self::Drained { backend, left: 0 } => write!(f, "{backend}: drained, no flow is left"),
+            Self::Drained { backend, left } => {
+                write!(f, "{backend}: drain deadline passed, {left} flows are left")
+            }
+            Self::Started { backend, pid } => write!(f, "{backend}: started as process {pid}"),
+            Self::Failed { backend, why } => write!(f, "{backend}: {why}"),
+            Self::RejuvenationEnded { cycle, outcome, cut, duration_ms } => {
+                let seconds = *duration_ms as f64 / 1000.0;
+                write!(f, "rejuvenation {cycle} {outcome} after {seconds:.1} s, {cut} flows cut")
+            }
+            Self::JournalFailed { error } => {
+                write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What the coordinator is told, and what it answers.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Event;
+use super::journal::Record;
+use super::report::Report;
+use crate::names::BackendName;
+
+/// One life of a backend's command; a changed one proves a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Process id.
+    pub pid: u32,
+    /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+}
+
+/// What a failed check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// The port is closed.
+    Refused,
+    /// No answer within the check's time.
+    TimedOut,
+    /// An answer, and not the one wanted.
+    WrongAnswer(String),
+    /// The backend's address cannot be reached.
+    Unreachable(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => write!(f, "connection refused"),
+            Self::TimedOut => write!(f, "no answer in time"),
+            Self::WrongAnswer(what) => write!(f, "wrong answer: {what}"),
+            Self::Unreachable(why) => write!(f, "unreachable: {why}"),
+        }
+    }
+}
+
+/// Where the flows of the service go, by name; [`lb_common::Steer`] is the same by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steering {
+    /// Gets new flows.
+    pub active: Option<BackendName>,
+    /// Gets old flows that have no entry.
+    pub draining: Option<BackendName>,
+    /// Counts the handovers.
+    pub epoch: u32,
+}
+
+/// Flows of one backend that a restart would cut, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFlows {
+    /// Handshakes, and flows that only one side claims.
+    pub half_open: u64,
+    /// Established flows.
+    pub established: u64,
+    /// One side has finished.
+    pub half_closed: u64,
+    /// Of all these: a request is under way that no response has begun to answer.
+    pub awaiting_response: u64,
+}
+
+impl OpenFlows {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.half_open + self.established + self.half_closed
+    }
+}
+
+/// A flow that ended because its backend was stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutFlow {
+    /// The client's end.
+    pub client: SocketAddr,
+    /// Its state ([`lb_common::FlowState::name`]).
+    pub state: String,
+    /// Milliseconds without a packet.
+    pub idle_ms: u64,
+    /// Whether a request was under way.
+    pub awaiting_response: bool,
+}
+
+/// Names an operator's request, so that the answer finds its way back.
+pub type RequestId = u64;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// A backend's command runs.
+    Started {
+        /// The backend.
+        backend: BackendName,
+        /// Its new life.
+        instance: Instance,
+    },
+    /// A backend's command could not be started.
+    StartFailed {
+        /// The backend.
+        backend: BackendName,
+        /// Why, and what to do.
+        error: String,
+    },
+    /// A check of a backend ended.
+    Checked {
+        /// The backend.
+        backend: BackendName,
+        /// What it found, if it failed.
+        result: Result<(), Finding>,
+    },
+    /// A backend's command ended by itself.
+    Exited {
+        /// The backend.
+        backend: BackendName,
+        /// The life that ended; an older one is ignored.
+        instance: Instance,
+        /// How, for people.
+        status: String,
+    },
+    /// The probe measured a backend.
+    Sampled {
+        /// The backend.
+        backend: BackendName,
+        /// Resident memory of its process tree, in bytes.
+        memory_rss_bytes: u64,
+    },
+    /// The flow table was scanned after the last output was carried out.
+    Flows {
+        /// The backend.
+        backend: BackendName,
+        /// What is open on it.
+        open: OpenFlows,
+    },
+    /// A backend's processes are gone, as [`Output::Stop`] asked.
+    Stopped {
+        /// The backend.
+        backend: BackendName,
+        /// Flows that were open when it was stopped.
+        cut: Vec<CutFlow>,
+    },
+    /// An operator wants a rejuvenation.
+    Rejuvenate {
+        /// The request.
+        request: RequestId,
+    },
+    /// The journal can be written, or not any more and why.
+    Journal(Result<(), String>),
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Make this durable before carrying out anything of the same step. If that fails, the step must not
+    /// have happened: see [`super::Coordinator::step`].
+    Journal(Record),
+    /// Store the steering word.
+    Steer(Steering),
+    /// Start the backend's command; [`Input::Started`] or [`Input::StartFailed`] answers.
+    Start(BackendName),
+    /// End all processes of the backend; [`Input::Stopped`] answers.
+    Stop(BackendName),
+    /// Tell who listens.
+    Event(Event),
+    /// Keep this report.
+    Report(Box<Report>),
+    /// Answer an operator.
+    Answer {
+        /// The request.
+        request: RequestId,
+        /// The report, or why nothing was done.
+        result: Result<Box<Report>, String>,
+    },
+}

@@ -1,0 +1,142 @@
+//! The drain report: one document a rejuvenation, with the numbers that prove what it says.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{CutFlow, Instance, OpenFlows};
+use crate::names::{BackendName, ServiceName};
+
+/// Why a rejuvenation was started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Reason {
+    /// Memory went beyond the ceiling.
+    Ceiling {
+        /// The last sample, in bytes.
+        memory_rss_bytes: u64,
+        /// The ceiling, in bytes.
+        ceiling_bytes: u64,
+        /// The limit that the ceiling is a share of, in bytes.
+        limit_bytes: u64,
+    },
+    /// An operator asked for it.
+    Operator,
+    /// The active backend failed its checks while its process lives.
+    Unhealthy {
+        /// What the last check found.
+        finding: String,
+    },
+    /// The active backend's process ended.
+    Died {
+        /// How.
+        status: String,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ceiling { memory_rss_bytes, ceiling_bytes, .. } => {
+                let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+                write!(f, "ceiling: {:.1} MiB beyond {:.1} MiB", mib(*memory_rss_bytes), mib(*ceiling_bytes))
+            }
+            Self::Operator => write!(f, "operator"),
+            Self::Unhealthy { finding } => write!(f, "unhealthy: {finding}"),
+            Self::Died { status } => write!(f, "died: {status}"),
+        }
+    }
+}
+
+/// How a rejuvenation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every flow ended by itself and the old backend is back as standby.
+    Completed,
+    /// The old backend is back, but flows were cut.
+    CompletedWithCuts,
+    /// The new active backend failed, and traffic went back to the old one.
+    RolledBack,
+    /// The old backend did not become ready again in time; it is still being tried.
+    NotReady,
+    /// The controller died between the decision and the handover, which never happened.
+    Undone,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completed => "completed",
+            Self::CompletedWithCuts => "completed with cuts",
+            Self::RolledBack => "rolled back",
+            Self::NotReady => "left the old backend not ready",
+            Self::Undone => "was undone before it began",
+        })
+    }
+}
+
+/// When each phase was reached, in milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// The handover was decided and done.
+    pub handover_unix_ms: u64,
+    /// No flow was left, or the deadline had passed.
+    pub drained_unix_ms: Option<u64>,
+    /// The old backend's processes were gone.
+    pub stopped_unix_ms: Option<u64>,
+    /// Its command ran again.
+    pub started_unix_ms: Option<u64>,
+    /// The cycle ended: it was ready again, or given up on.
+    pub ended_unix_ms: Option<u64>,
+}
+
+/// Proof of a restart: the old life and the new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The life that was ended.
+    pub before: Option<Instance>,
+    /// The life that began.
+    pub after: Option<Instance>,
+}
+
+/// What one rejuvenation did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The service.
+    pub service: ServiceName,
+    /// The cycle, counted from 1.
+    pub cycle: u64,
+    /// Why it was done, with the numbers.
+    pub reason: Reason,
+    /// The backend that was rejuvenated.
+    pub from: BackendName,
+    /// The backend that took over.
+    pub to: BackendName,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// More about the outcome, where there is more to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// When each phase was reached.
+    pub times: Times,
+    /// How long flows took to end, in milliseconds.
+    pub drain_ms: u64,
+    /// From the handover to the end of the cycle, in milliseconds.
+    pub duration_ms: u64,
+    /// Flows that were open on the old backend at the first scan after the handover.
+    pub flows_at_handover: OpenFlows,
+    /// Of those, how many had ended when the backend was stopped.
+    pub flows_finished: u64,
+    /// Flows that ended because the backend was stopped.
+    pub cut: Vec<CutFlow>,
+    /// Proof of the restart.
+    pub proof: Proof,
+}
+
+impl Report {
+    /// Whether the old backend came back and nothing was lost on the way.
+    pub fn is_clean(&self) -> bool {
+        self.outcome == Outcome::Completed
+    }
+}
