@@ -4,12 +4,14 @@
 //! Decisions are pure (`fn step(&mut self, now, input) -> outputs`); a thin shell round them does the IO.
 
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod dataplane;
 pub mod driver;
 pub mod load;
 pub mod names;
+pub mod net;
 pub mod paths;
 pub mod probe;
 pub mod recovery;

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! How a backend's machine is made, started and restarted.
+
+pub mod process;

@@ -46,23 +46,20 @@ impl Coordinator {
 
     fn take_up(&mut self, name: &BackendName, instance: Option<Instance>, now: Now) {
         let is_active = self.steering.active.as_ref() == Some(name);
-        match instance {
-            Some(instance) => {
-                let worked = is_active || self.steering.draining.as_ref() == Some(name);
-                if let Some(backend) = self.backends.get_mut(name) {
-                    backend.begin_life(instance);
-                    backend.has_worked = worked;
-                }
-                if is_active {
-                    self.set_state(name, State::Active, None, now);
-                }
+        let Some(instance) = instance else {
+            if is_active {
+                self.steer(None, None);
             }
-            None => {
-                if is_active {
-                    self.steer(None, None);
-                }
-                self.restart(name, now);
-            }
+            self.restart(name, now);
+            return;
+        };
+        let worked = is_active || self.steering.draining.as_ref() == Some(name);
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.begin_life(instance);
+            backend.has_worked = worked;
+        }
+        if is_active {
+            self.set_state(name, State::Active, None, now);
         }
     }
 

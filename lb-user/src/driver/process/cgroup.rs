@@ -1,0 +1,165 @@
+//! A cgroup for each backend: it bounds its memory and knows every process of it.
+//!
+//! The unified hierarchy is used if it controls memory; on hosts that still keep the memory controller in
+//! version 1, that hierarchy is.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use procfs::process::Process;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::names::{BackendName, ServiceName};
+
+/// The group above those of all services.
+const PARENT: &str = "baton";
+/// The kernel needs a moment to let go of a group whose processes have just ended.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why a cgroup could not be made.
+#[derive(Debug, Error)]
+pub enum CgroupError {
+    /// No hierarchy controls memory.
+    #[error(
+        "no cgroup hierarchy with the memory controller is mounted, so --memory-max cannot be enforced: \
+         boot with `systemd.unified_cgroup_hierarchy=1` or mount one, or leave --memory-max out"
+    )]
+    NoController,
+    /// A file of the hierarchy refused.
+    #[error("cannot write {path}: {source}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// The version of a hierarchy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// A backend's group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    path: PathBuf,
+    version: Version,
+}
+
+impl Cgroup {
+    /// Makes the backend's group, or finds it, and bounds its memory to `memory_max` bytes.
+    pub fn create(
+        service: &ServiceName,
+        backend: &BackendName,
+        memory_max: u64,
+    ) -> Result<Self, CgroupError> {
+        let (root, version) = hierarchy().ok_or(CgroupError::NoController)?;
+        let parent = root.join(PARENT);
+        let path = parent.join(format!("{service}-{backend}"));
+        if version == Version::V2 {
+            write(&root.join("cgroup.subtree_control"), "+memory")?;
+        }
+        make(&parent)?;
+        if version == Version::V2 {
+            write(&parent.join("cgroup.subtree_control"), "+memory")?;
+        }
+        make(&path)?;
+        let group = Self { path, version };
+        group.bound(memory_max)?;
+        Ok(group)
+    }
+
+    fn bound(&self, bytes: u64) -> Result<(), CgroupError> {
+        let (memory, swap) = match self.version {
+            Version::V1 => ("memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", bytes)),
+            Version::V2 => ("memory.max", ("memory.swap.max", 0)),
+        };
+        write(&self.path.join(memory), &bytes.to_string())?;
+        let swap_file = self.path.join(swap.0);
+        // Kernels without swap accounting have no such file.
+        if swap_file.exists() { write(&swap_file, &swap.1.to_string()) } else { Ok(()) }
+    }
+
+    /// The file that a process joins the group by.
+    pub fn procs(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+
+    /// Every process of the group.
+    pub fn processes(&self) -> Vec<u32> {
+        let text = fs::read_to_string(self.procs()).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// How often the kernel has killed a process of the group for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| line.strip_prefix("oom_kill "))
+            .find_map(|count| count.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Removes the groups of a service, whose processes must have ended; none is no error.
+    pub fn remove_all(service: &ServiceName, backends: &[BackendName]) -> io::Result<()> {
+        let Some((root, _)) = hierarchy() else { return Ok(()) };
+        for backend in backends {
+            remove(&root.join(PARENT).join(format!("{service}-{backend}")))?;
+        }
+        // The last service takes the common group away; while others use it, it stays.
+        let _ = fs::remove_dir(root.join(PARENT));
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + REMOVE_DEADLINE;
+    loop {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+fn make(path: &Path) -> Result<(), CgroupError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(CgroupError::Refused { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), CgroupError> {
+    fs::write(path, text).map_err(|source| CgroupError::Refused { path: path.to_owned(), source })
+}
+
+/// Where the hierarchy that controls memory is mounted.
+fn hierarchy() -> Option<(PathBuf, Version)> {
+    let mounts = Process::myself().ok()?.mountinfo().ok()?.0;
+    let unified = mounts.iter().find(|mount| {
+        mount.fs_type == "cgroup2"
+            && fs::read_to_string(mount.mount_point.join("cgroup.controllers"))
+                .is_ok_and(|controllers| controllers.split_whitespace().any(|name| name == "memory"))
+    });
+    let first = || {
+        mounts.iter().find(|mount| mount.fs_type == "cgroup" && mount.super_options.contains_key("memory"))
+    };
+    unified
+        .map(|mount| (mount.mount_point.clone(), Version::V2))
+        .or_else(|| first().map(|mount| (mount.mount_point.clone(), Version::V1)))
+}

@@ -1,0 +1,105 @@
+//! The files by which controller and shim know of each other, each written whole or not at all.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{BackendName, ServiceName};
+use crate::recovery::Instance;
+
+/// What to run; written by the controller.
+pub(super) const LAUNCH: &str = "launch.json";
+/// What runs; written by the shim.
+const RUNNING: &str = "running.json";
+/// How it ended; written by the shim.
+const ENDED: &str = "ended.json";
+
+/// What to run, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The service.
+    pub service: ServiceName,
+    /// The backend.
+    pub backend: BackendName,
+    /// The file that names its network namespace.
+    pub netns: PathBuf,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// Environment; `BATON_SERVICE` and `BATON_BACKEND` are added.
+    pub environment: Vec<(String, String)>,
+    /// Stands over `/etc/resolv.conf` for the command, where the host's names a server that it cannot reach.
+    pub resolv_conf: Option<PathBuf>,
+    /// `cgroup.procs` of the cgroup to join.
+    pub cgroup_procs: Option<PathBuf>,
+}
+
+/// A life of the command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The command's first process.
+    pub instance: Instance,
+    /// Its parent.
+    pub shim: Instance,
+    /// When it was started, in milliseconds since 1970.
+    pub started_unix_ms: u64,
+}
+
+/// The end of a life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The life.
+    pub instance: Instance,
+    /// How it ended, for people.
+    pub status: String,
+    /// When, in milliseconds since 1970.
+    pub ended_unix_ms: u64,
+}
+
+pub(super) fn launch(dir: &Path) -> io::Result<Launch> {
+    read(&dir.join(LAUNCH))
+}
+
+pub(super) fn running(dir: &Path) -> Option<Running> {
+    read(&dir.join(RUNNING)).ok()
+}
+
+pub(super) fn ended(dir: &Path) -> Option<Ended> {
+    read(&dir.join(ENDED)).ok()
+}
+
+pub(super) fn note_running(dir: &Path, running: &Running) -> io::Result<()> {
+    write(&dir.join(RUNNING), running)
+}
+
+pub(super) fn note_ended(dir: &Path, ended: &Ended) -> io::Result<()> {
+    write(&dir.join(ENDED), ended)
+}
+
+/// Removes what an earlier life left, so that nothing old is taken for new.
+pub(super) fn forget(dir: &Path) -> io::Result<()> {
+    for name in [RUNNING, ENDED] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)
+}
+
+/// Writes a document so that a reader finds the old one or the new one, never half of one.
+pub(crate) fn write<T: Serialize>(path: &Path, document: &T) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec_pretty(document).map_err(io::Error::other)?)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
