@@ -47,8 +47,8 @@ Exit code: 0 if nothing was lost, 1 if a request failed, was lost or doubled, 2 
 /// Send load at a fixed rate and tell whether a request was lost.
 #[derive(Debug, Args)]
 #[command(long_about = LONG_ABOUT)]
-pub struct LoadArgs {
-    /// Where to send requests: http://HOST[:PORT][/PATH].
+pub(crate) struct LoadArgs {
+    /// Where to send requests: `http://HOST[:PORT][/PATH]`.
     #[arg(long)]
     url: Url,
     /// Requests a second.
@@ -75,7 +75,7 @@ pub struct LoadArgs {
     /// Longest time to open a connection.
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     connect_timeout: Duration,
-    /// Connections open at one time; a request that finds none free fails as no_connection.
+    /// Connections open at one time; a request that finds none free fails as `no_connection`.
     #[arg(long, default_value_t = 4000)]
     max_connections: usize,
     /// Threads that send.
@@ -139,7 +139,7 @@ impl Preset {
 
 impl LoadArgs {
     /// Runs the load and prints what came of it.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let plan = match self.plan().and_then(|plan| Ok(plan.validate().map(|()| plan)?)) {
             Ok(plan) => plan,
             Err(error) => {

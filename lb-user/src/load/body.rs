@@ -105,7 +105,9 @@ mod tests {
         let kind: RequestKind = format!("name=x,{spec}").parse().unwrap();
         let upload = kind.upload.map(Upload::new);
         let mut seen = BodySeen::new(&kind, ID);
-        pieces.iter().for_each(|piece| seen.push(piece.as_bytes()));
+        for piece in pieces {
+            seen.push(piece.as_bytes());
+        }
         seen.judge(&kind, ID, upload.as_ref(), head)
     }
 

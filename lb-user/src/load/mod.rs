@@ -52,6 +52,9 @@ mod summary;
 mod table;
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 pub use collect::Tick;
 pub use connections::ConnectionCounts;
 pub use engine::{Observer, Report, RunError, run, run_blocking, run_until};

@@ -60,7 +60,7 @@ impl Observer for Live {
                 }
             }
             How::Bar(bar) => {
-                bar.set_position((tick.t_s * 1000.0).round() as u64);
+                bar.set_position(Duration::from_secs_f64(tick.t_s).as_millis() as u64);
                 bar.set_message(line(tick));
             }
             How::Lines { next_s } => {
