@@ -42,7 +42,9 @@ header x-body-crc32; receipt: x-received-length and x-received-crc32 tell what w
 ignored
   logged=yes|no    whether the server logs its executions, default yes
 
-Exit code: 0 if nothing was lost, 1 if a request failed, was lost or doubled, 2 for wrong usage.";
+Interrupted once it stops sending and waits for what is outstanding; twice, it gives that up as well.
+
+Exit code: 0 if nothing was lost, 1 if a request failed, was lost, doubled or given up, 2 for wrong usage.";
 
 /// Send load at a fixed rate and tell whether a request was lost.
 #[derive(Debug, Args)]

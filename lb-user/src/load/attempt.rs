@@ -69,7 +69,7 @@ enum After {
     Close,
     /// It can carry another request.
     Keep(Connection),
-    /// The server was asked to close it.
+    /// The server is about to close it.
     Linger(Connection),
 }
 
@@ -178,13 +178,8 @@ impl Attempts {
             exchange(&mut connection.stream, request, (&mut reader, &mut body), record, now_us).await;
         match (ending, reader.head()) {
             (Ending::Complete { sent }, Some(head)) => {
-                let after = if is_last {
-                    After::Linger(connection)
-                } else if sent && reader.is_reusable() {
-                    After::Keep(connection)
-                } else {
-                    After::Close
-                };
+                let is_kept = !is_last && sent && reader.is_reusable();
+                let after = if is_kept { After::Keep(connection) } else { After::Linger(connection) };
                 (body.judge(kind, &id, outgoing.upload(), head), after)
             }
             (Ending::Complete { .. }, None) => (Outcome::Malformed, After::Close),

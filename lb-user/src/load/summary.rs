@@ -102,9 +102,15 @@ pub struct Gap {
 }
 
 impl Summary {
-    /// Whether nothing was lost: no failure, and no execution missing or doubled as far as logs tell.
+    /// Whether it is certain that nothing was lost: every request was answered as expected, and no execution is
+    /// missing or doubled as far as logs tell.
     pub fn is_clean(&self) -> bool {
-        self.failed == 0 && self.lost.unwrap_or(0) == 0 && self.doubled.unwrap_or(0) == 0
+        self.abandoned == 0 && !self.is_anything_lost()
+    }
+
+    /// Whether a request failed, or was lost or doubled as far as logs tell.
+    pub fn is_anything_lost(&self) -> bool {
+        self.failed > 0 || self.lost.unwrap_or(0) > 0 || self.doubled.unwrap_or(0) > 0
     }
 }
 

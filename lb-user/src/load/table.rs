@@ -17,10 +17,18 @@ pub fn render(summary: &Summary) -> String {
 
 /// The verdict in one line.
 fn headline(summary: &Summary) -> String {
-    let verdict = if summary.is_clean() { "nothing lost" } else { "LOST" };
+    let verdict = match (summary.is_anything_lost(), summary.is_clean()) {
+        (true, _) => "LOST",
+        (false, true) => "nothing lost",
+        (false, false) => "UNDECIDED",
+    };
+    let abandoned = match summary.abandoned {
+        0 => String::new(),
+        count => format!(", {count} abandoned"),
+    };
     let early = if summary.stopped_early { ", stopped early" } else { "" };
     format!(
-        "{verdict}: {} requests to {}, {} failed, in {:.1} s{early}",
+        "{verdict}: {} requests to {}, {} failed{abandoned}, in {:.1} s{early}",
         summary.requests,
         summary.target,
         summary.failed,

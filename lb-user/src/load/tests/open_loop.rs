@@ -70,6 +70,7 @@ async fn told_to_abandon_a_run_ends_at_once_and_blames_nobody() {
     let report = report.unwrap();
     assert_eq!(outcomes(&report), [Outcome::Abandoned; 10]);
     assert_eq!((report.summary.failed, report.summary.abandoned), (0, 10));
+    assert!(!report.summary.is_clean() && !report.summary.is_anything_lost());
     assert!(report.summary.elapsed_ms < 2000.0, "{}", report.summary.elapsed_ms);
 }
 
