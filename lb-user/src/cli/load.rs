@@ -6,20 +6,21 @@
 mod live;
 mod outputs;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use crate::load::{
-    Arrivals, Executions, Observer, Plan, Report, RequestKind, RunError, Stop, Url, run_until,
-};
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::live::Live;
 use self::outputs::Outputs;
+use super::UsageError;
+use crate::load::{
+    Arrivals, Executions, Observer, Plan, Report, RequestKind, RunError, Stop, Url, run_until,
+};
 
 const LONG_ABOUT: &str = "\
 Sends HTTP/1.1 requests at times that are fixed before the run, whatever becomes of the earlier ones, retries \
@@ -49,7 +50,7 @@ Exit code: 0 if nothing was lost, 1 if a request failed, was lost, doubled or gi
 /// Send load at a fixed rate and tell whether a request was lost.
 #[derive(Debug, Args)]
 #[command(long_about = LONG_ABOUT)]
-pub(crate) struct LoadArgs {
+pub(super) struct LoadArgs {
     /// Where to send requests: `http://HOST[:PORT][/PATH]`.
     #[arg(long)]
     url: Url,
@@ -141,14 +142,9 @@ impl Preset {
 
 impl LoadArgs {
     /// Runs the load and prints what came of it.
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let plan = match self.plan().and_then(|plan| Ok(plan.validate().map(|()| plan)?)) {
-            Ok(plan) => plan,
-            Err(error) => {
-                writeln!(io::stderr(), "error: {error:#}")?;
-                return Ok(ExitCode::from(2));
-            }
-        };
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let checked = self.plan().and_then(|plan| Ok(plan.validate().map(|()| plan)?));
+        let plan = checked.map_err(|error| UsageError(format!("{error:#}")))?;
         let plan = Plan { target: self.url.resolve()?, ..plan };
         let outputs = Outputs::create(&self)?;
         let mut live = Live::new(self.quiet, self.progress_json, plan.duration);

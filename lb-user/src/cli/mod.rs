@@ -27,7 +27,7 @@ struct Cli {
 enum Command {
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
-    Load(load::LoadArgs),
+    Load(Box<load::LoadArgs>),
 }
 
 /// Settings that cannot work: ends with exit code 2, as wrong flags do.

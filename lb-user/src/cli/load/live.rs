@@ -5,8 +5,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use crate::load::{Observer, Tick};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::load::{Observer, Tick};
 
 /// Seconds between two lines where there is no terminal.
 const LINE_EVERY_S: f64 = 5.0;

@@ -7,9 +7,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use crate::load::{Report, render, write_requests_csv, write_seconds_csv};
 
 use super::LoadArgs;
+use crate::load::{Report, render, write_requests_csv, write_seconds_csv};
 
 /// Everything that is to be written at the end of a run.
 pub(super) struct Outputs {
