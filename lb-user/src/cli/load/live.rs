@@ -61,8 +61,8 @@ impl Observer for Live {
                 }
             }
             How::Bar(bar) => {
-                bar.set_position(Duration::from_secs_f64(tick.t_s).as_millis() as u64);
                 bar.set_message(line(tick));
+                bar.set_position(Duration::from_secs_f64(tick.t_s).as_millis() as u64);
             }
             How::Lines { next_s } => {
                 if tick.t_s >= *next_s || tick.t_s >= self.duration_s {
@@ -95,7 +95,7 @@ fn line(tick: &Tick) -> String {
 fn bar(duration: Duration) -> ProgressBar {
     let bar = ProgressBar::new(duration.as_millis() as u64);
     // The template is a constant; the plain bar would do as well.
-    if let Ok(style) = ProgressStyle::with_template("{bar:30.cyan/dim} {percent:>3} %  {wide_msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:16.cyan/dim} {percent:>3} %  {wide_msg}") {
         bar.set_style(style);
     }
     bar
