@@ -4,6 +4,7 @@
 
 mod attach;
 mod detach;
+mod load;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
+    Load(Box<load::LoadArgs>),
 }
 
 /// Settings that cannot work: ends with exit code 2, as wrong flags do.
@@ -40,6 +42,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
+        Command::Load(args) => args.run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("baton: {error:#}");
