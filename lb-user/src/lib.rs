@@ -7,6 +7,7 @@ pub mod clock;
 pub mod driver;
 pub mod load;
 pub mod names;
+pub mod net;
 pub mod paths;
 pub mod probe;
 pub mod recovery;
