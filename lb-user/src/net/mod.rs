@@ -1,0 +1,12 @@
+//! What Baton asks of Linux networking: namespaces, links, addresses, routes, neighbours, sysctls, nftables
+//! and offloads, each behind a small typed wrapper that knows nothing of services.
+//!
+//! Every wait has a deadline, and whatever has to happen inside a namespace happens on a thread or a socket
+//! made for it, so that no thread of the caller ever changes its namespace.
+
+pub mod mac;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod offload;
+pub mod sysctl;
