@@ -132,8 +132,8 @@ fn ethtool_family(socket: &Socket) -> Result<u16, Failure> {
             }
             asked => asked?,
         };
-    let ids = answers.iter().flat_map(|answer| children(answer, CONTROL_FAMILY_ID));
-    let id = ids.filter_map(|bytes| Some(u16::from_ne_bytes(bytes.try_into().ok()?))).next();
+    let mut ids = answers.iter().flat_map(|answer| children(answer, CONTROL_FAMILY_ID));
+    let id = ids.find_map(|bytes| Some(u16::from_ne_bytes(bytes.try_into().ok()?)));
     id.ok_or(Failure::Unsupported)
 }
 

@@ -43,6 +43,14 @@ pub fn read(key: &str) -> Result<String, SysctlError> {
     }
 }
 
+/// Reads a setting that the kernel, or the interface, may not have.
+pub fn read_if_present(key: &str) -> Result<Option<String>, SysctlError> {
+    match read(key) {
+        Err(error) if error.is_missing() => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 /// Writes a setting.
 pub fn write(key: &str, value: &str) -> Result<(), SysctlError> {
     let path = path_of(key);

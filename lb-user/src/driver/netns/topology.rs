@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{BackendName, NameError, ServiceName};
+use crate::names::{BackendName, ServiceName};
 use crate::net::mac::Mac;
 use crate::paths::Roots;
 
@@ -37,6 +37,9 @@ pub const UPLINK: &str = "up";
 
 /// The interface that a backend's command sees.
 pub const BACKEND_INTERFACE: &str = "eth0";
+
+/// The backends of every service; also the names of the balancer's ends of their pairs.
+pub(super) const BACKENDS: [&str; 2] = ["a", "b"];
 
 /// What the alias of a host link begins with; the name of the service follows.
 const ALIAS_PREFIX: &str = "baton ";
@@ -112,33 +115,32 @@ pub struct Placement {
     pub subnet: Ipv4Net,
     /// Name of the host's end, `bt` and a number that no other link has.
     pub host_link: String,
+    /// Largest packet on the pairs, in bytes.
+    pub mtu: u32,
 }
 
 impl Topology {
     /// Lays a service out at a place. The interfaces do not exist yet, so their indexes are 0.
-    ///
-    /// # Errors
-    /// Never for the backends' fixed names; the type of a name leaves no other way to make one.
-    pub(super) fn laid_out(roots: &Roots, spec: &Spec, place: &Placement) -> Result<Self, NameError> {
+    pub(super) fn laid_out(roots: &Roots, spec: &Spec, place: &Placement) -> Self {
         let paths = roots.service(&spec.name);
         let base = u32::from(place.subnet.network());
         let pair = |block: u32, near: &str, far: &str| Pair {
             near: End::planned(near, base + 4 * block + 1),
             far: End::planned(far, base + 4 * block + 2),
         };
-        let site = |name: &str, block: u32| -> Result<BackendSite, NameError> {
-            let backend: BackendName = name.parse()?;
-            let netns = paths.backend_netns(&backend);
-            Ok(BackendSite { name: backend, netns, pair: pair(block, name, BACKEND_INTERFACE) })
+        let site = |(backend, block): (&BackendName, u32)| BackendSite {
+            name: backend.clone(),
+            netns: paths.backend_netns(backend),
+            pair: pair(block, backend.as_str(), BACKEND_INTERFACE),
         };
-        Ok(Self {
+        Self {
             name: spec.name.clone(),
             vip: spec.vip,
             subnet: place.subnet,
             balancer_netns: paths.balancer_netns(),
             uplink: pair(0, &place.host_link, UPLINK),
-            backends: vec![site("a", 1)?, site("b", 2)?],
-        })
+            backends: backend_names().iter().zip(1..).map(site).collect(),
+        }
     }
 
     /// The files that name the service's namespaces, the balancer's first.
@@ -164,9 +166,17 @@ pub(super) fn service_of_alias(alias: &str) -> Option<ServiceName> {
     alias.strip_prefix(ALIAS_PREFIX)?.parse().ok()
 }
 
+/// The backends of every service, in order.
+pub fn backend_names() -> Vec<BackendName> {
+    BACKENDS.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
 /// The files that may name namespaces of a service, whether or not it exists.
 pub(super) fn namespace_files(roots: &Roots, name: &ServiceName) -> Vec<PathBuf> {
-    ["lb", "a", "b"].iter().map(|role| roots.netns.join(format!("baton-{name}-{role}"))).collect()
+    let paths = roots.service(name);
+    let backends = backend_names();
+    let backends = backends.iter().map(|backend| paths.backend_netns(backend));
+    std::iter::once(paths.balancer_netns()).chain(backends).collect()
 }
 
 /// The name of the service's nftables table.
@@ -181,8 +191,9 @@ mod tests {
     fn laid_out() -> Topology {
         let spec =
             Spec { name: "web".parse().unwrap(), vip: Ipv4Addr::new(10, 77, 0, 1), pool: DEFAULT_POOL };
-        let place = Placement { subnet: "10.77.128.16/28".parse().unwrap(), host_link: "bt1".into() };
-        Topology::laid_out(&Roots::default(), &spec, &place).unwrap()
+        let place =
+            Placement { subnet: "10.77.128.16/28".parse().unwrap(), host_link: "bt1".into(), mtu: 1500 };
+        Topology::laid_out(&Roots::default(), &spec, &place)
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl NetlinkError {
     /// True if what was to be changed or removed is not there.
     pub fn is_missing(&self) -> bool {
         // ENODEV for links, ESRCH for routes, ENOENT for neighbours, EADDRNOTAVAIL for addresses.
-        let codes = [nix::libc::ENODEV, nix::libc::ESRCH, nix::libc::ENOENT, nix::libc::EADDRNOTAVAIL];
+        let codes = [libc::ENODEV, libc::ESRCH, libc::ENOENT, libc::EADDRNOTAVAIL];
         matches!(&self.cause, Cause::Kernel(error) if error.raw_os_error().is_some_and(|e| codes.contains(&e)))
     }
 }
