@@ -15,3 +15,4 @@ pub mod net;
 pub mod paths;
 pub mod probe;
 pub mod recovery;
+pub mod service;

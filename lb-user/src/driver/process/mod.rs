@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use cgroup::{Cgroup, CgroupError};
 pub use record::{Ended, Launch, Running};
+pub(crate) use record::write as write_document;
 pub use tail::Tail;
 
 use crate::recovery::Instance;

@@ -1,0 +1,219 @@
+//! The parts of a service that outlive its controller, made or found: network, data plane, processes.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_common::{Backend, BackendId, Endpoint, LAYOUT_VERSION, Service, ServiceId, Steer};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::spec::ServiceSpec;
+use super::UpError;
+use crate::dataplane::hops::{self, Hops};
+use crate::dataplane::{AttachPoint, Dataplane, FlowRecord, Mode, XdpProgram};
+use crate::driver::netns::{self, Topology};
+use crate::driver::process::{Cgroup, Launch, ProcessDriver};
+use crate::names::{BackendName, ServiceName};
+use crate::net::netns::NetnsHandle;
+use crate::paths::{Roots, ServicePaths};
+use crate::recovery::Steering;
+
+/// The one service of a data plane that belongs to one controller.
+pub(super) const SERVICE: ServiceId = 0;
+/// The next hops of a fresh network are known within this; later they are followed.
+const HOPS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// One backend.
+pub(super) struct BackendParts {
+    pub(super) id: BackendId,
+    pub(super) address: SocketAddrV4,
+    pub(super) driver: ProcessDriver,
+}
+
+/// What outlives the controller.
+pub(super) struct Parts {
+    pub(super) dataplane: Dataplane,
+    pub(super) balancer: Arc<NetnsHandle>,
+    pub(super) backends: BTreeMap<BackendName, BackendParts>,
+    pub(super) hops: watch::Receiver<Hops>,
+    uplink: Ipv4Addr,
+}
+
+impl Parts {
+    /// Makes what is not there and adopts what is.
+    pub(super) async fn open(
+        roots: &Roots,
+        paths: &ServicePaths,
+        spec: &mut ServiceSpec,
+        adopting: bool,
+    ) -> Result<Self, UpError> {
+        let ready = if adopting {
+            netns::adopt(roots, &spec.name).await?
+        } else {
+            netns::preflight(roots).await?;
+            let wanted = netns::Spec { name: spec.name.clone(), vip: *spec.vip.ip(), pool: spec.pool };
+            netns::create(roots, &wanted).await?
+        };
+        for warning in &ready.warnings {
+            tracing::warn!("{warning}");
+        }
+        for repaired in &ready.repaired {
+            tracing::info!("repaired: {repaired}");
+        }
+        let topology = ready.topology;
+        if !adopting {
+            let names = netns::resolv_conf_override(paths, spec.resolv_conf.as_deref())?;
+            if let Some(warning) = names.warning {
+                tracing::warn!("{warning}");
+            }
+            spec.resolv_conf = names.file;
+        }
+        let uplink = topology.uplink.near.address;
+        let targets = topology.backends.iter().map(|site| site.pair.far.address).chain([uplink]).collect();
+        let hops = hops::watch(&topology.balancer_netns, targets).map_err(UpError::files(&topology.balancer_netns))?;
+        let mut parts = Self {
+            dataplane: Dataplane::open(&paths.pins(LAYOUT_VERSION))?,
+            balancer: Arc::new(NetnsHandle::open(&topology.balancer_netns)?),
+            backends: drivers(paths, spec, &topology)?,
+            hops,
+            uplink,
+        };
+        parts.wait_for_hops(&topology).await;
+        parts.fill_tables(spec, &topology)?;
+        attach(&mut parts.dataplane, &topology, spec.mode)?;
+        Ok(parts)
+    }
+
+    async fn wait_for_hops(&mut self, topology: &Topology) {
+        let wanted = topology.backends.len() + 1;
+        let all = |hops: &Hops| hops.values().filter(|hop| hop.is_resolved()).count() == wanted;
+        // Without them packets take the way through the stack; nothing is lost by going on.
+        if timeout(HOPS_DEADLINE, self.hops.wait_for(all)).await.is_err() {
+            tracing::warn!("the next hops are not all known yet: packets go through the stack until they are");
+        }
+    }
+
+    fn fill_tables(&mut self, spec: &ServiceSpec, topology: &Topology) -> Result<(), UpError> {
+        let hops = self.hops.borrow().clone();
+        let hop = |address: &Ipv4Addr| hops.get(address).copied().unwrap_or_default();
+        for site in &topology.backends {
+            let Some(parts) = self.backends.get(&site.name) else { continue };
+            let backend = Backend {
+                endpoint: Endpoint::tcp(SocketAddr::V4(parts.address)),
+                hop: hop(parts.address.ip()),
+                checked_from: site.pair.near.address.into(),
+                present: 1,
+            };
+            self.dataplane.set_backend(SERVICE, parts.id, &backend)?;
+        }
+        let vip = Endpoint::tcp(SocketAddr::V4(spec.vip));
+        self.dataplane.set_service(SERVICE, &Service { vip, uplink: hop(&self.uplink) })?;
+        Ok(())
+    }
+
+    /// Brings the tables up to date with the next hops as they are now.
+    pub(super) fn refresh_hops(&mut self) -> Result<(), UpError> {
+        let hops = self.hops.borrow_and_update().clone();
+        for parts in self.backends.values() {
+            if let Some(hop) = hops.get(parts.address.ip()) {
+                self.dataplane.set_backend_hop(parts.id, *hop)?;
+            }
+        }
+        if let Some(hop) = hops.get(&self.uplink) {
+            self.dataplane.set_uplink(SERVICE, *hop)?;
+        }
+        Ok(())
+    }
+
+    /// Where flows go, by name.
+    pub(super) fn steering(&self) -> Steering {
+        let word = self.dataplane.steering(SERVICE);
+        let name = |id| self.backends.iter().find(|(_, b)| b.id == id).map(|(name, _)| name.clone());
+        Steering { active: name(word.active), draining: name(word.draining), epoch: word.epoch }
+    }
+
+    /// The handover.
+    pub(super) fn steer(&self, steering: &Steering) {
+        let id = |name: &Option<BackendName>| {
+            name.as_ref().and_then(|name| self.backends.get(name)).map_or(0, |backend| backend.id)
+        };
+        let steer =
+            Steer { active: id(&steering.active), draining: id(&steering.draining), epoch: steering.epoch };
+        self.dataplane.steer(SERVICE, steer);
+    }
+
+    /// The flows of the table; none, and a warning, if it cannot be read.
+    pub(super) fn flows(&self) -> Option<Vec<FlowRecord>> {
+        self.dataplane
+            .flows()
+            .inspect_err(|error| tracing::warn!(%error, "the flow table could not be read"))
+            .ok()
+    }
+}
+
+fn drivers(
+    paths: &ServicePaths,
+    spec: &ServiceSpec,
+    topology: &Topology,
+) -> Result<BTreeMap<BackendName, BackendParts>, UpError> {
+    let mut backends = BTreeMap::new();
+    for (site, id) in topology.backends.iter().zip(1..) {
+        let mut launch = spec.launch(&site.name, site.netns.clone());
+        let cgroup = match spec.memory_max {
+            Some(bytes) => Some(Cgroup::create(&spec.name, &site.name, bytes)?),
+            None => None,
+        };
+        launch.cgroup_procs = cgroup.as_ref().map(Cgroup::procs);
+        let driver = ProcessDriver::new(paths.backend_dir(&site.name), launch, cgroup);
+        let address = SocketAddrV4::new(site.pair.far.address, spec.port);
+        backends.insert(site.name.clone(), BackendParts { id, address, driver });
+    }
+    Ok(backends)
+}
+
+/// A driver that can only end what runs: enough to remove a service whose settings are lost.
+pub(super) fn bare_driver(paths: &ServicePaths, service: &ServiceName, backend: &BackendName) -> ProcessDriver {
+    let launch = Launch {
+        service: service.clone(),
+        backend: backend.clone(),
+        netns: paths.backend_netns(backend),
+        command: Vec::new(),
+        directory: PathBuf::from("/"),
+        environment: Vec::new(),
+        resolv_conf: None,
+        cgroup_procs: None,
+    };
+    ProcessDriver::new(paths.backend_dir(backend), launch, None)
+}
+
+/// Steering on every interface of the balancer; on the far ends of its pairs a program that lets all pass,
+/// without which native redirect into them drops silently.
+fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), UpError> {
+    let balancer = Some(topology.balancer_netns.clone());
+    let point = |netns: Option<PathBuf>, interface: &str, program| AttachPoint {
+        netns,
+        interface: interface.to_owned(),
+        program,
+    };
+    let uplink = &topology.uplink;
+    let mut points = vec![];
+    if mode == Mode::Native {
+        points.push((point(None, &uplink.near.ifname, XdpProgram::Pass), "link-host".to_owned()));
+        for site in &topology.backends {
+            let far = point(Some(site.netns.clone()), &site.pair.far.ifname, XdpProgram::Pass);
+            points.push((far, format!("link-{}-far", site.name)));
+        }
+    }
+    for site in &topology.backends {
+        let near = point(balancer.clone(), &site.pair.near.ifname, XdpProgram::Steer);
+        points.push((near, format!("link-{}", site.name)));
+    }
+    points.push((point(balancer, &uplink.far.ifname, XdpProgram::Steer), "link-uplink".to_owned()));
+    for (point, link) in points {
+        dataplane.attach(&point, &link, mode)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! The loop: hear, decide, do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use lb_common::FlowState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::history::History;
+use super::parts::Parts;
+use super::spec::{self, ServiceSpec};
+use super::tasks::{self, Reporter};
+use super::UpError;
+use crate::api::server::Command;
+use crate::api::status::{BackendStatus, FlowCounts, PacketCount, ServiceStatus};
+use crate::clock::Now;
+use crate::dataplane::FlowRecord;
+use crate::driver::process::diagnosis;
+use crate::names::BackendName;
+use crate::paths::{Roots, ServicePaths};
+use crate::probe::Sample;
+use crate::recovery::event::Event;
+use crate::recovery::journal::{Journal, Record};
+use crate::recovery::report::Report;
+use crate::recovery::{Coordinator, CutFlow, Input, OpenFlows, Output, RequestId, State};
+
+/// How often flows are counted while something drains.
+const DRAIN_SCAN: Duration = Duration::from_millis(50);
+/// How often flows are counted, aged and deadlines looked at otherwise.
+const IDLE_SCAN: Duration = Duration::from_millis(500);
+/// How often silent flows are forgotten.
+const FORGET_PERIOD_MS: u64 = 2_000;
+/// How often a journal that failed is tried again.
+const JOURNAL_RETRY_MS: u64 = 1_000;
+/// Inputs that may wait.
+const QUEUE: usize = 256;
+/// Lines of a command's output that an error message repeats.
+const LAST_LINES: usize = 5;
+
+/// A running controller.
+pub(super) struct Runtime {
+    spec: ServiceSpec,
+    parts: Parts,
+    coordinator: Coordinator,
+    journal: Journal,
+    journal_failed_at: Option<Now>,
+    history: History,
+    samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
+    inputs: mpsc::Receiver<Input>,
+    reporter: Reporter,
+    commands: mpsc::Receiver<Command>,
+    waiting: HashMap<RequestId, oneshot::Sender<Result<Box<Report>, String>>>,
+    next_request: RequestId,
+    forgot_at: Now,
+    /// Until the service has been up once, a command that fails ends the whole.
+    up_before: Option<Now>,
+}
+
+impl Runtime {
+    /// Makes or adopts all parts and takes the first step.
+    pub(super) async fn prepare(
+        roots: &Roots,
+        paths: &ServicePaths,
+        mut spec: ServiceSpec,
+        adopting: bool,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Self, UpError> {
+        let parts = Parts::open(roots, paths, &mut spec, adopting).await?;
+        spec::store(paths, &spec)?;
+        let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
+        if past.discarded > 0 {
+            tracing::warn!(bytes = past.discarded, "the end of the journal was damaged and has been cut off");
+        }
+        let now = Now::read();
+        let mut history = History::open(&spec.name, paths);
+        let (coordinator, outputs) = if adopting {
+            let alive = parts.backends.iter().map(|(name, b)| (name.clone(), b.driver.alive())).collect();
+            let (name, policy) = (spec.name.clone(), spec.policy.clone());
+            Coordinator::resume(name, policy, &alive, parts.steering(), &past.records, now)
+        } else {
+            history.note(Event::ControllerStarted { adopted: false }, now);
+            let names = parts.backends.keys().cloned();
+            Coordinator::new(spec.name.clone(), spec.policy.clone(), names, now)
+        };
+        let (reporter, inputs) = mpsc::channel(QUEUE);
+        let samples = parts
+            .backends
+            .iter()
+            .map(|(name, backend)| {
+                (name.clone(), tasks::watch_backend(name, backend, &spec, &parts.balancer, &reporter))
+            })
+            .collect();
+        let up_before = (!adopting).then(|| now.plus_ms(spec.policy.ready_deadline_ms));
+        let mut runtime = Self {
+            spec,
+            parts,
+            coordinator,
+            journal,
+            journal_failed_at: None,
+            history,
+            samples,
+            inputs,
+            reporter,
+            commands,
+            waiting: HashMap::new(),
+            next_request: 0,
+            forgot_at: now,
+            up_before,
+        };
+        runtime.watch_adopted();
+        runtime.commit(outputs, now);
+        Ok(runtime)
+    }
+
+    /// Serves until a signal comes; [`UpError::Ended`] is the good end.
+    pub(super) async fn run(&mut self) -> Result<(), UpError> {
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut scan_at = Instant::now();
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return self.end(),
+                _ = interrupt.recv() => return self.end(),
+                Some(input) = self.inputs.recv() => {
+                    self.check_first_start(&input)?;
+                    self.step(&input);
+                }
+                Some(command) = self.commands.recv() => self.obey(command),
+                Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
+                () = sleep_until(scan_at) => {
+                    self.scan();
+                    let period = if self.coordinator.wants_flows() { DRAIN_SCAN } else { IDLE_SCAN };
+                    scan_at = Instant::now() + period;
+                }
+            }
+            if self.coordinator.wants_flows() {
+                scan_at = scan_at.min(Instant::now() + DRAIN_SCAN);
+            }
+            self.check_first_ready()?;
+        }
+    }
+
+    fn end(&mut self) -> Result<(), UpError> {
+        self.history.note(Event::ControllerStopped, Now::read());
+        Err(UpError::Ended)
+    }
+
+    fn watch_adopted(&self) {
+        for (name, backend) in &self.parts.backends {
+            if let Some(instance) = backend.driver.alive() {
+                tasks::watch_end(name.clone(), backend.driver.clone(), instance, self.reporter.clone());
+            }
+        }
+    }
+
+    /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
+    fn step(&mut self, input: &Input) {
+        let now = Now::read();
+        loop {
+            let mut next = self.coordinator.clone();
+            let outputs = next.step(now, input.clone());
+            match self.journal.append(&records(&outputs)) {
+                Ok(()) => {
+                    self.coordinator = next;
+                    self.carry_out(outputs, now);
+                    return;
+                }
+                Err(error) => {
+                    self.journal_failed_at = Some(now);
+                    let outputs = self.coordinator.step(now, Input::Journal(Err(error.to_string())));
+                    self.carry_out(outputs, now);
+                }
+            }
+        }
+    }
+
+    /// Carries out the outputs of a step that has no input.
+    fn commit(&mut self, outputs: Vec<Output>, now: Now) {
+        if let Err(error) = self.journal.append(&records(&outputs)) {
+            tracing::error!(%error, "the journal cannot be written");
+        }
+        self.carry_out(outputs, now);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
+        for output in outputs {
+            match output {
+                Output::Journal(_) => {}
+                Output::Steer(steering) => self.parts.steer(&steering),
+                Output::Start(name) => {
+                    if let Some(backend) = self.parts.backends.get(&name) {
+                        tasks::start(name, backend.driver.clone(), self.reporter.clone());
+                    }
+                }
+                Output::Stop(name) => {
+                    let cut = self.open_flows(&name);
+                    if let Some(backend) = self.parts.backends.get(&name) {
+                        tasks::stop(name, backend.driver.clone(), cut, self.reporter.clone());
+                    }
+                }
+                Output::Event(event) => self.history.note(event, now),
+                Output::Report(report) => self.history.keep(&report),
+                Output::Answer { request, result } => {
+                    if let Some(answer) = self.waiting.remove(&request) {
+                        // Whoever asked may have gone.
+                        let _ = answer.send(result);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The flows that a stop of this backend would cut.
+    fn open_flows(&self, name: &BackendName) -> Vec<CutFlow> {
+        let Some(id) = self.parts.backends.get(name).map(|backend| backend.id) else { return Vec::new() };
+        let flows = self.parts.flows().unwrap_or_default();
+        let open = flows.iter().filter(|flow| flow.backend == id && self.is_open(flow));
+        open.map(|flow| CutFlow {
+            client: flow.client,
+            state: flow.state.name().to_owned(),
+            idle_ms: flow.idle_ms,
+            awaiting_response: flow.awaits_response,
+        })
+        .collect()
+    }
+
+    fn is_open(&self, flow: &FlowRecord) -> bool {
+        flow.state != FlowState::Closed && !self.spec.timeouts.expired(flow.state, flow.idle_ms)
+    }
+
+    fn scan(&mut self) {
+        let now = Now::read();
+        if now.ms_since(self.forgot_at) >= FORGET_PERIOD_MS {
+            self.forgot_at = now;
+            if let Err(error) = self.parts.dataplane.forget_expired(&self.spec.timeouts) {
+                tracing::warn!(%error, "silent flows could not be forgotten");
+            }
+        }
+        self.retry_journal(now);
+        if !self.coordinator.wants_flows() {
+            self.step(&Input::Tick);
+            return;
+        }
+        let Some(flows) = self.parts.flows() else { return };
+        let counts: Vec<_> = self
+            .parts
+            .backends
+            .iter()
+            .map(|(name, backend)| {
+                let of_backend = flows.iter().filter(|flow| flow.backend == backend.id && self.is_open(flow));
+                (name.clone(), count(of_backend))
+            })
+            .collect();
+        for (backend, open) in counts {
+            self.step(&Input::Flows { backend, open });
+        }
+    }
+
+    fn retry_journal(&mut self, now: Now) {
+        let due = self.journal_failed_at.is_some_and(|at| now.ms_since(at) >= JOURNAL_RETRY_MS);
+        if !due {
+            return;
+        }
+        self.journal_failed_at = Some(now);
+        if self.journal.probe().is_ok() {
+            self.journal_failed_at = None;
+            tracing::info!("the journal can be written again");
+            self.step(&Input::Journal(Ok(())));
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            // Whoever asked may have gone.
+            Command::Status(answer) => drop(answer.send(self.status())),
+            Command::Events(answer) => drop(answer.send(self.history.follow())),
+            Command::Rejuvenate(answer) => {
+                self.next_request += 1;
+                self.waiting.insert(self.next_request, answer);
+                self.step(&Input::Rejuvenate { request: self.next_request });
+            }
+        }
+    }
+
+    fn status(&self) -> ServiceStatus {
+        let flows = self.parts.flows().unwrap_or_default();
+        let states: BTreeMap<_, _> = self.coordinator.states().collect();
+        let backends = self.parts.backends.iter().map(|(name, backend)| {
+            let mut counts = FlowCounts::default();
+            flows.iter().filter(|flow| flow.backend == backend.id).for_each(|flow| counts.add(flow));
+            let running = backend.driver.running();
+            let sample = self.samples.get(name).and_then(|sample| *sample.borrow());
+            let counters = self.parts.dataplane.backend_counters(backend.id).unwrap_or_default();
+            BackendStatus {
+                name: name.clone(),
+                state: states.get(name).map(ToString::to_string).unwrap_or_default(),
+                address: backend.address,
+                pid: running.as_ref().map(|running| running.instance.pid),
+                started_unix_ms: running.map(|running| running.started_unix_ms),
+                memory_rss_bytes: sample.map(|sample| sample.memory_rss_bytes),
+                memory_limit_bytes: self.spec.policy.memory_limit_bytes,
+                flows: counts,
+                flows_total: counters.flows_new,
+            }
+        });
+        let packets = self.parts.dataplane.reasons().unwrap_or_default();
+        ServiceStatus {
+            service: self.spec.name.clone(),
+            vip: self.spec.vip,
+            controller: Some(std::process::id()),
+            epoch: self.coordinator.steering().epoch,
+            rejuvenations: self.coordinator.cycles(),
+            activity: self.coordinator.activity(Now::read()),
+            backends: backends.collect(),
+            packets: packets
+                .into_iter()
+                .filter(|count| count.packets > 0)
+                .map(|count| PacketCount { reason: count.reason.to_owned(), packets: count.packets })
+                .collect(),
+        }
+    }
+
+    /// A command that ends before the service was ever up will not get better by being started again.
+    fn check_first_start(&mut self, input: &Input) -> Result<(), UpError> {
+        if self.up_before.is_none() {
+            return Ok(());
+        }
+        let (backend, why) = match input {
+            Input::Exited { backend, status, .. } => (backend, format!("the command {status} before it was ready")),
+            Input::StartFailed { backend, error } => (backend, error.clone()),
+            _ => return Ok(()),
+        };
+        let lines = self.parts.backends.get(backend).map(|b| b.driver.last_lines(LAST_LINES)).unwrap_or_default();
+        Err(UpError::NeverReady(diagnosis::with_last_lines(why, &lines)))
+    }
+
+    fn check_first_ready(&mut self) -> Result<(), UpError> {
+        let Some(deadline) = self.up_before else { return Ok(()) };
+        let is_ready = |state| matches!(state, State::Active | State::Standby);
+        if self.coordinator.states().all(|(_, state)| is_ready(state)) {
+            self.up_before = None;
+            println!("service {} is up: {} ({} and standby)", self.spec.name, self.spec.vip, self.who_serves());
+            return Ok(());
+        }
+        if Now::read().boot_ms < deadline.boot_ms {
+            return Ok(());
+        }
+        let late = self.coordinator.states().find(|(_, state)| !is_ready(*state)).map(|(name, _)| name.clone());
+        let backend = late.and_then(|name| self.parts.backends.get(&name));
+        let pid = backend.and_then(|backend| backend.driver.alive()).map_or(0, |instance| instance.pid);
+        let lines = backend.map(|backend| backend.driver.last_lines(LAST_LINES)).unwrap_or_default();
+        let why = diagnosis::explain(self.spec.port, &diagnosis::listeners(pid), &lines);
+        let seconds = self.spec.policy.ready_deadline_ms as f64 / 1000.0;
+        Err(UpError::NeverReady(format!("not ready within {seconds} s: {why}")))
+    }
+
+    fn who_serves(&self) -> String {
+        let active = self.coordinator.steering().active.as_ref();
+        active.map_or_else(|| "nobody serves yet".to_owned(), |name| format!("{name} serves"))
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, UpError> {
+    signal(kind).map_err(UpError::files(std::path::Path::new("signal handler")))
+}
+
+fn records(outputs: &[Output]) -> Vec<Record> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Journal(record) => Some(record.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn count<'a>(flows: impl Iterator<Item = &'a FlowRecord>) -> OpenFlows {
+    let mut counts = OpenFlows::default();
+    for flow in flows {
+        match flow.state {
+            FlowState::HalfOpen => counts.half_open += 1,
+            FlowState::Established => counts.established += 1,
+            FlowState::HalfClosed => counts.half_closed += 1,
+            FlowState::Closed => continue,
+        }
+        counts.awaiting_response += u64::from(flow.awaits_response);
+    }
+    counts
+}
