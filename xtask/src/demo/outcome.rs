@@ -9,6 +9,10 @@ use serde_json::Value;
 use super::Scenario;
 use super::load::Summary;
 
+/// Outcomes of a drain report that end with a fresh backend.
+const COMPLETED: &str = "completed";
+const COMPLETED_WITH_CUTS: &str = "completed_with_cuts";
+
 /// What came of one scenario.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
@@ -54,9 +58,17 @@ impl Outcome {
         Self { name, requests, failed, by_cause, longest_gap_ms, p50_ms, p99_ms, rejuvenations, reports }
     }
 
-    /// Whether this is Baton's scenario and it lost something.
+    /// Joins what the load saw under Baton with the drain reports; those that tell of a cycle that was given up
+    /// are shown, but not counted.
+    pub(super) fn under_baton(summary: Summary, reports: Vec<Value>) -> Self {
+        let ended = reports.iter().filter(|report| report["outcome"] == COMPLETED || has_cuts(report));
+        let rejuvenations = ended.count() as u64;
+        Self::new(Scenario::Baton, summary, rejuvenations, reports)
+    }
+
+    /// Whether this is Baton's scenario and it lost something: a request, or a connection that carried none.
     pub(super) fn breaks_the_promise(&self) -> bool {
-        self.name == Scenario::Baton && self.failed > 0
+        self.name == Scenario::Baton && (self.failed > 0 || self.reports.iter().any(has_cuts))
     }
 
     /// Whether this is Baton's scenario and it had nothing to do, so that it proves nothing.
@@ -68,6 +80,11 @@ impl Outcome {
         let causes: Vec<_> = self.by_cause.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
         if causes.is_empty() { "-".to_owned() } else { causes.join("\n") }
     }
+}
+
+/// Whether a drain report tells of connections that were cut.
+fn has_cuts(report: &Value) -> bool {
+    report["outcome"] == COMPLETED_WITH_CUTS
 }
 
 /// The table of all scenarios.
@@ -103,6 +120,8 @@ pub(super) fn table(outcomes: &[Outcome]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn summary(failed: u64, lost: u64) -> Summary {
@@ -118,6 +137,16 @@ mod tests {
         let outcome = Outcome::new(Scenario::Baton, summary(0, 2), 3, Vec::new());
         assert!(outcome.breaks_the_promise());
         assert_eq!(outcome.by_cause, BTreeMap::from([("execution_lost".to_owned(), 2)]));
+    }
+
+    #[test]
+    fn a_cut_connection_breaks_the_promise_and_a_cycle_given_up_does_not_count() {
+        let reports =
+            |outcomes: &[&str]| outcomes.iter().map(|outcome| json!({ "outcome": outcome })).collect();
+        let calm = Outcome::under_baton(summary(0, 0), reports(&["completed", "undone", "completed"]));
+        assert_eq!((calm.rejuvenations, calm.reports.len(), calm.breaks_the_promise()), (2, 3, false));
+        let cut = Outcome::under_baton(summary(0, 0), reports(&["completed", "completed_with_cuts"]));
+        assert_eq!((cut.rejuvenations, cut.breaks_the_promise()), (2, true));
     }
 
     #[test]

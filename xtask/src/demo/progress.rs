@@ -8,7 +8,10 @@ use super::Scenario;
 use super::load::Tick;
 
 /// One line that tells how a scenario goes; on a terminal only.
-pub(super) struct Progress(ProgressBar);
+pub(super) struct Progress {
+    bar: ProgressBar,
+    seconds: u64,
+}
 
 impl Progress {
     /// A line for a scenario that takes `seconds`.
@@ -22,7 +25,7 @@ impl Progress {
         }
         bar.set_prefix(scenario.to_string());
         bar.set_message("starting");
-        Self(bar)
+        Self { bar, seconds }
     }
 
     /// Shows a tick of the load and what is known of the service.
@@ -30,8 +33,10 @@ impl Progress {
         let served = tick.backends.iter().filter(|(name, _)| *name != "-");
         let by: Vec<_> = served.map(|(name, count)| format!("{name} {count}/s")).collect();
         let by = if by.is_empty() { String::new() } else { format!("  by {}", by.join(", ")) };
-        self.0.set_position(Duration::try_from_secs_f64(tick.t_s).unwrap_or_default().as_secs());
-        self.0.set_message(format!(
+        // The last answers come in after the time for sending is over.
+        let elapsed = Duration::try_from_secs_f64(tick.t_s).unwrap_or_default().as_secs();
+        self.bar.set_position(elapsed.min(self.seconds));
+        self.bar.set_message(format!(
             "{} sent  {} failed  p99 {:.0} ms{by}  {service}",
             tick.sent, tick.failed, tick.p99_ms
         ));
@@ -39,6 +44,6 @@ impl Progress {
 
     /// Leaves the last state on the screen.
     pub(super) fn finish(&self) {
-        self.0.abandon();
+        self.bar.abandon();
     }
 }

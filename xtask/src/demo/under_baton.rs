@@ -1,13 +1,12 @@
 //! The service under `baton up`: started, watched through its reports, and taken down without a trace.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -31,8 +30,8 @@ pub(super) struct UnderBaton {
     /// `None` once it was stopped.
     up: Option<Guarded>,
     log: PathBuf,
-    /// Reports of earlier runs.
-    earlier: BTreeSet<PathBuf>,
+    /// Reports that are older are those of earlier runs.
+    started: SystemTime,
 }
 
 impl UnderBaton {
@@ -47,7 +46,7 @@ impl UnderBaton {
     /// Starts `command` under Baton with a limit of memory.
     pub(super) fn start(baton: &Path, command: &Command, limit_mib: u64, log: &Path) -> Result<Self> {
         down(baton);
-        let earlier = report_files()?;
+        let started = SystemTime::now();
         let output = File::create(log).with_context(|| format!("create {}", log.display()))?;
         let mut up = Command::new(baton);
         up.args(["up", "--name", NAME, &format!("--vip={VIP}:{PORT}"), &format!("--port={PORT}")])
@@ -60,7 +59,7 @@ impl UnderBaton {
             .stdout(output.try_clone().context("share a log")?)
             .stderr(output);
         let up = Guarded::spawn(&mut up, STOP_GRACE)?;
-        Ok(Self { baton: baton.to_owned(), up: Some(up), log: log.to_owned(), earlier })
+        Ok(Self { baton: baton.to_owned(), up: Some(up), log: log.to_owned(), started })
     }
 
     /// Returns when the service answers at its address.
@@ -74,19 +73,21 @@ impl UnderBaton {
         .with_context(|| format!("see {}", log.display()))
     }
 
-    /// Rejuvenations that were completed since the start.
-    pub(super) fn rejuvenations(&self) -> u64 {
+    /// Rejuvenations that have ended since the start.
+    pub(super) fn rejuvenations(&self) -> usize {
         // A directory that cannot be read now is read at the end, where it is an error.
-        report_files().map_or(0, |files| files.difference(&self.earlier).count() as u64)
+        report_files(self.started).map_or(0, |files| files.len())
     }
 
     /// The drain report of each of them, oldest first.
     pub(super) fn reports(&self) -> Result<Vec<Value>> {
-        let read = |path: &PathBuf| {
+        let read = |path: &PathBuf| -> Result<Value> {
             let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
             serde_json::from_str(&text).with_context(|| format!("{} is no JSON document", path.display()))
         };
-        report_files()?.difference(&self.earlier).map(read).collect()
+        let mut reports = report_files(self.started)?.iter().map(read).collect::<Result<Vec<_>>>()?;
+        reports.sort_by_key(|report| report["cycle"].as_u64());
+        Ok(reports)
     }
 
     /// Ends the service and removes everything that was made for it.
@@ -115,18 +116,20 @@ fn down(baton: &Path) {
     let _ = run(&mut command, STOP_GRACE);
 }
 
-/// All reports of the service; none if there is no directory yet. Their names sort by time.
-fn report_files() -> Result<BTreeSet<PathBuf>> {
+/// The service's reports that were written after `started`; none if there is no directory yet.
+fn report_files(started: SystemTime) -> Result<Vec<PathBuf>> {
+    let cannot = || format!("read {REPORTS}");
     let entries = match fs::read_dir(REPORTS) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(error).with_context(|| format!("read {REPORTS}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(cannot),
     };
-    let mut files = BTreeSet::new();
+    let mut files = Vec::new();
     for entry in entries {
-        let path = entry.with_context(|| format!("read {REPORTS}"))?.path();
-        if path.extension() == Some(OsStr::new("json")) {
-            files.insert(path);
+        let entry = entry.with_context(cannot)?;
+        let written = entry.metadata().and_then(|metadata| metadata.modified()).with_context(cannot)?;
+        if written >= started && entry.path().extension() == Some(OsStr::new("json")) {
+            files.push(entry.path());
         }
     }
     Ok(files)

@@ -9,9 +9,12 @@ use std::process::Command;
 use clap::ValueEnum;
 
 /// Seconds from a fresh start to the ceiling.
-const CYCLE_S: u64 = 7;
+const CYCLE_S: u64 = 6;
 /// Rejuvenation and restart are due at this share of the limit, Baton's default.
 const CEILING_PERCENT: u64 = 50;
+/// Sum of the weights of a mix. Slow requests are fewer than one in a hundred: the 99th percentile is to show
+/// what the service does to the others.
+const WEIGHTS: u64 = 1000;
 const MIB: u64 = 1 << 20;
 
 /// Limit for the aging service. Its live heap may take [`AGING_HEAP_MIB`] of it.
@@ -57,34 +60,34 @@ pub(super) struct Workload {
 struct Request {
     /// As `baton load --request` takes it, without the weight.
     spec: &'static str,
-    /// Out of 100.
-    weight: u8,
+    /// Out of 1000.
+    weight: u16,
     leaks: bool,
 }
 
 const AGING_MIX: [Request; 3] = [
-    Request { spec: "name=short,path=/work,mode=close,check=id,id=required", weight: 37, leaks: true },
+    Request { spec: "name=short,path=/work,mode=close,check=id,id=required", weight: 375, leaks: true },
     Request {
         spec: "name=keep-alive,path=/work,mode=keep-alive,requests=50,check=id,id=required",
-        weight: 60,
+        weight: 620,
         leaks: true,
     },
-    Request { spec: "name=slow,path=/slow?ms=2000,mode=close,id=required", weight: 3, leaks: false },
+    Request { spec: "name=slow,path=/slow?ms=2000,mode=close,id=required", weight: 5, leaks: false },
 ];
 
 const AIOHTTP_MIX: [Request; 4] = [
-    Request { spec: "name=short,path=/work,mode=close,check=id,id=required", weight: 17, leaks: false },
+    Request { spec: "name=short,path=/work,mode=close,check=id,id=required", weight: 175, leaks: false },
     Request {
         spec: "name=keep-alive,path=/work,mode=keep-alive,requests=50,check=id,id=required",
-        weight: 20,
+        weight: 220,
         leaks: false,
     },
     Request {
         spec: "name=missing,path=/missing,mode=keep-alive,requests=50,expect=404,id=required",
-        weight: 60,
+        weight: 600,
         leaks: true,
     },
-    Request { spec: "name=slow,path=/slow?ms=2000,mode=close,id=required", weight: 3, leaks: false },
+    Request { spec: "name=slow,path=/slow?ms=2000,mode=close,id=required", weight: 5, leaks: false },
 ];
 
 impl Workload {
@@ -154,8 +157,8 @@ impl Workload {
     /// Requests that leak between a start and the ceiling.
     fn leaks_a_cycle(&self) -> u64 {
         let leaking = self.mix().iter().filter(|request| request.leaks);
-        let percent: u64 = leaking.map(|request| u64::from(request.weight)).sum();
-        u64::from(self.rate) * percent * CYCLE_S / 100
+        let share: u64 = leaking.map(|request| u64::from(request.weight)).sum();
+        u64::from(self.rate) * share * CYCLE_S / WEIGHTS
     }
 
     fn aging_leak_bytes(&self) -> u64 {
@@ -173,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_percentages() {
+    fn weights_are_shares_of_a_thousand() {
         for mix in [&AGING_MIX[..], &AIOHTTP_MIX] {
-            assert_eq!(mix.iter().map(|request| u32::from(request.weight)).sum::<u32>(), 100);
+            assert_eq!(mix.iter().map(|request| u64::from(request.weight)).sum::<u64>(), WEIGHTS);
         }
     }
 
@@ -183,10 +186,11 @@ mod tests {
     fn a_cycle_takes_as_long_at_every_rate() {
         for rate in [100, 500, 2000] {
             let aging = workload(ServiceKind::Aging, rate);
-            let grown = AGING_BASE_BYTES + aging.aging_leak_bytes() * u64::from(rate) * 97 * CYCLE_S / 100;
+            let grown =
+                AGING_BASE_BYTES + aging.aging_leak_bytes() * u64::from(rate) * 995 * CYCLE_S / WEIGHTS;
             assert!(grown.abs_diff(aging.ceiling_bytes()) < MIB, "{rate}: {grown}");
             let aiohttp = workload(ServiceKind::Aiohttp, rate);
-            let grown = AIOHTTP_BASE_BYTES + AIOHTTP_LEAK_BYTES * u64::from(rate) * 60 * CYCLE_S / 100;
+            let grown = AIOHTTP_BASE_BYTES + AIOHTTP_LEAK_BYTES * u64::from(rate) * 600 * CYCLE_S / WEIGHTS;
             assert!(grown.abs_diff(aiohttp.ceiling_bytes()) < MIB, "{rate}: {grown}");
         }
     }
