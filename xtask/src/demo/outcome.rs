@@ -90,15 +90,15 @@ fn has_cuts(report: &Value) -> bool {
 /// The table of all scenarios.
 pub(super) fn table(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
         "scenario",
         "requests",
         "failed",
         "by cause",
-        "longest gap",
-        "p50",
-        "p99",
+        "longest\ngap ms",
+        "p50 ms",
+        "p99 ms",
         "restarts or\nrejuvenations",
     ]);
     for outcome in outcomes {
@@ -109,9 +109,9 @@ pub(super) fn table(outcomes: &[Outcome]) -> Table {
             number(outcome.requests.to_string()),
             number(outcome.failed.to_string()).fg(failed_color),
             Cell::new(outcome.causes()),
-            number(format!("{:.0} ms", outcome.longest_gap_ms)),
-            number(format!("{:.1} ms", outcome.p50_ms)),
-            number(format!("{:.1} ms", outcome.p99_ms)),
+            number(format!("{:.0}", outcome.longest_gap_ms)),
+            number(format!("{:.1}", outcome.p50_ms)),
+            number(format!("{:.1}", outcome.p99_ms)),
             number(outcome.rejuvenations.to_string()),
         ]);
     }

@@ -65,10 +65,11 @@ struct Request {
     leaks: bool,
 }
 
+/// Connections that lie idle are given up after a second: a drain waits for their clients, and a cycle is short.
 const AGING_MIX: [Request; 3] = [
     Request { spec: "name=short,path=/work,mode=close,check=id,id=required", weight: 375, leaks: true },
     Request {
-        spec: "name=keep-alive,path=/work,mode=keep-alive,requests=50,check=id,id=required",
+        spec: "name=keep-alive,path=/work,mode=keep-alive,requests=50,idle=1s,check=id,id=required",
         weight: 620,
         leaks: true,
     },
@@ -78,12 +79,12 @@ const AGING_MIX: [Request; 3] = [
 const AIOHTTP_MIX: [Request; 4] = [
     Request { spec: "name=short,path=/work,mode=close,check=id,id=required", weight: 175, leaks: false },
     Request {
-        spec: "name=keep-alive,path=/work,mode=keep-alive,requests=50,check=id,id=required",
+        spec: "name=keep-alive,path=/work,mode=keep-alive,requests=50,idle=1s,check=id,id=required",
         weight: 220,
         leaks: false,
     },
     Request {
-        spec: "name=missing,path=/missing,mode=keep-alive,requests=50,expect=404,id=required",
+        spec: "name=missing,path=/missing,mode=keep-alive,requests=50,idle=1s,expect=404,id=required",
         weight: 600,
         leaks: true,
     },
