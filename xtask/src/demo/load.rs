@@ -123,7 +123,7 @@ impl LoadPlan<'_> {
             }
             observe(&last);
         }
-        // It exits with 1 if requests failed, which is what the demo shows; only a missing summary is an error.
+        // Its status is 1 if requests failed, which is what the demo shows; a missing summary is an error.
         let status = load.wait(SLACK)?;
         let text = fs::read_to_string(&self.summary)
             .with_context(|| format!("the load left no summary ({status:?}): {said}"))?;

@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: the same load against a service that ages, left alone, restarted by a plain supervisor,
-//! and under Baton.
+//! `cargo xtask demo`: the same load against a service that ages, left alone, restarted by a plain
+//! supervisor, and under Baton.
 //!
-//! What always holds: the three scenarios get the same requests at the same times; whatever the demo started is
-//! gone when it ends, also after an error or Ctrl-C.
+//! What always holds: the three scenarios get the same requests at the same times; whatever the demo started
+//! is gone when it ends, also after an error or Ctrl-C.
 
 mod child;
 mod interrupt;
@@ -56,7 +56,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Run only these scenarios
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::Alone, Scenario::Restart, Scenario::Baton])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scenario::ALL)]
     only: Vec<Scenario>,
     /// Everything is built; set when the demo runs itself again as root
     #[arg(long, hide = true)]
@@ -237,6 +237,11 @@ impl Demo<'_> {
         let path = self.file(scenario, what);
         File::create(&path).with_context(|| format!("create {}", path.display()))
     }
+}
+
+impl Scenario {
+    /// In the order in which they run.
+    const ALL: [Self; 3] = [Self::Alone, Self::Restart, Self::Baton];
 }
 
 impl fmt::Display for Scenario {

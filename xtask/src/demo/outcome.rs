@@ -58,8 +58,8 @@ impl Outcome {
         Self { name, requests, failed, by_cause, longest_gap_ms, p50_ms, p99_ms, rejuvenations, reports }
     }
 
-    /// Joins what the load saw under Baton with the drain reports; those that tell of a cycle that was given up
-    /// are shown, but not counted.
+    /// Joins what the load saw under Baton with the drain reports; those that tell of a cycle that was given
+    /// up are shown, but not counted.
     pub(super) fn under_baton(summary: Summary, reports: Vec<Value>) -> Self {
         let ended = reports.iter().filter(|report| report["outcome"] == COMPLETED || has_cuts(report));
         let rejuvenations = ended.count() as u64;

@@ -14,8 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const ONE_TRY: Duration = Duration::from_millis(500);
 const BETWEEN: Duration = Duration::from_millis(50);
 
-/// Returns when `http://address/health` is answered with 200. `look` is asked before each try whether it still
-/// makes sense to wait.
+/// Returns when `http://address/health` is answered with 200. `look` is asked before each try whether it
+/// still makes sense to wait.
 pub(super) fn wait_until_ready(
     address: SocketAddr,
     interrupt: &Interrupt,

@@ -112,7 +112,7 @@ impl Drop for UnderBaton {
 fn down(baton: &Path) {
     let mut command = Command::new(baton);
     command.args(["down", "--name", NAME]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Mostly there is nothing to remove, which is no error here; what could not be removed shows at the next `up`.
+    // Mostly there is nothing to remove, which is no error; what could not be removed shows at the next `up`.
     let _ = run(&mut command, STOP_GRACE);
 }
 
