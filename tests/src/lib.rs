@@ -1,4 +1,6 @@
-//! What the tests share: frames made and read by an independent library, and a data plane to run them on.
+//! What the tests share: frames made and read by an independent library, a data plane to run them on, and a
+//! service that ages.
 
+pub mod aging;
 pub mod bench;
 pub mod frame;
