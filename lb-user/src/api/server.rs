@@ -28,7 +28,12 @@ pub enum Command {
     /// What is going on?
     Status(oneshot::Sender<ServiceStatus>),
     /// Rejuvenate the active backend and say how it went.
-    Rejuvenate(oneshot::Sender<Result<Box<Report>, String>>),
+    Rejuvenate {
+        /// Gets the report at the end, or `None` as soon as it has begun; or why nothing was begun.
+        answer: oneshot::Sender<Result<Option<Box<Report>>, String>>,
+        /// Whether to wait for the end.
+        wait: bool,
+    },
     /// What happened, and what will.
     Events(oneshot::Sender<(Vec<Timed>, broadcast::Receiver<Timed>)>),
 }
@@ -64,8 +69,15 @@ async fn status(State(commands): State<Commands>) -> Response {
     }
 }
 
-async fn rejuvenate(State(commands): State<Commands>) -> Response {
-    match ask(&commands, Command::Rejuvenate).await {
+#[derive(Deserialize)]
+struct RejuvenateQuery {
+    /// Whether the answer is the report at the end, or `null` as soon as it has begun.
+    #[serde(default)]
+    wait: bool,
+}
+
+async fn rejuvenate(State(commands): State<Commands>, Query(query): Query<RejuvenateQuery>) -> Response {
+    match ask(&commands, |answer| Command::Rejuvenate { answer, wait: query.wait }).await {
         Some(Ok(report)) => Json(report).into_response(),
         Some(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
         None => ending(),

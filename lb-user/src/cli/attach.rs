@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use lb_common::{LAYOUT_VERSION, Reason};
-use nix::unistd::Uid;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::dataplane::{AttachPoint, Attached, Dataplane, Mode, XdpProgram, unload};
@@ -44,7 +43,7 @@ impl AttachArgs {
             )
             .into());
         }
-        anyhow::ensure!(Uid::effective().is_root(), "attaching XDP programs needs root: run it with sudo");
+        super::require_root("attaching XDP programs")?;
         let pins = pins(&self.iface);
         let result = self.attach(&pins);
         if result.is_err() || !self.pin {

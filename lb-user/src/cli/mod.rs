@@ -4,13 +4,24 @@
 
 mod attach;
 mod detach;
+mod down;
+mod events;
 mod load;
+mod rejuvenate;
+mod shim;
+mod status;
+mod up;
 
 use std::process::ExitCode;
 
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use nix::unistd::Uid;
 use thiserror::Error;
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
+
+use crate::names::ServiceName;
 
 /// Keeps services that age always available.
 ///
@@ -25,9 +36,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Up(Box<up::UpArgs>),
+    Down(down::DownArgs),
+    Status(status::StatusArgs),
+    Rejuvenate(rejuvenate::RejuvenateArgs),
+    Events(events::EventsArgs),
+    Load(Box<load::LoadArgs>),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
-    Load(Box<load::LoadArgs>),
+    #[command(hide = true)]
+    Shim(shim::ShimArgs),
 }
 
 /// Settings that cannot work: ends with exit code 2, as wrong flags do.
@@ -40,9 +58,15 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     init_log();
     let result = match cli.command {
+        Command::Up(args) => args.run(),
+        Command::Down(args) => args.run(),
+        Command::Status(args) => args.run(),
+        Command::Rejuvenate(args) => args.run(),
+        Command::Events(args) => args.run(),
+        Command::Load(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
-        Command::Load(args) => args.run(),
+        Command::Shim(args) => Ok(args.run()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("baton: {error:#}");
@@ -54,4 +78,27 @@ pub fn run() -> ExitCode {
 fn init_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,baton=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// The runtime of a command: one thread is plenty for a controller.
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+}
+
+/// An error unless this process may do `what`.
+fn require_root(what: &str) -> Result<()> {
+    ensure!(Uid::effective().is_root(), "{what} needs root: run it with sudo");
+    Ok(())
+}
+
+/// Says that there is no such service, and which there are.
+fn unknown_service(name: &ServiceName, known: &[ServiceName]) -> String {
+    if known.is_empty() {
+        return format!("there is no service `{name}`: none is up");
+    }
+    let names: Vec<_> = known.iter().map(ToString::to_string).collect();
+    format!("there is no service `{name}`; up are: {}", names.join(", "))
 }

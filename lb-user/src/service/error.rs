@@ -14,7 +14,9 @@ use crate::names::ServiceName;
 #[derive(Debug, Error)]
 pub enum UpError {
     /// Another controller has it.
-    #[error("a controller of service `{0}` is running: `baton status` shows it, `--name` chooses another name")]
+    #[error(
+        "a controller of service `{0}` is running: `baton status` shows it, `--name` chooses another name"
+    )]
     Running(ServiceName),
     /// It was left with other settings.
     #[error(

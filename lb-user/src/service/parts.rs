@@ -10,8 +10,8 @@ use lb_common::{Backend, BackendId, Endpoint, LAYOUT_VERSION, Service, ServiceId
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::spec::ServiceSpec;
 use super::UpError;
+use super::spec::ServiceSpec;
 use crate::dataplane::hops::{self, Hops};
 use crate::dataplane::{AttachPoint, Dataplane, FlowRecord, Mode, XdpProgram};
 use crate::driver::netns::{self, Topology};
@@ -73,7 +73,8 @@ impl Parts {
         }
         let uplink = topology.uplink.near.address;
         let targets = topology.backends.iter().map(|site| site.pair.far.address).chain([uplink]).collect();
-        let hops = hops::watch(&topology.balancer_netns, targets).map_err(UpError::files(&topology.balancer_netns))?;
+        let hops = hops::watch(&topology.balancer_netns, targets)
+            .map_err(UpError::files(&topology.balancer_netns))?;
         let mut parts = Self {
             dataplane: Dataplane::open(&paths.pins(LAYOUT_VERSION))?,
             balancer: Arc::new(NetnsHandle::open(&topology.balancer_netns)?),
@@ -92,7 +93,9 @@ impl Parts {
         let all = |hops: &Hops| hops.values().filter(|hop| hop.is_resolved()).count() == wanted;
         // Without them packets take the way through the stack; nothing is lost by going on.
         if timeout(HOPS_DEADLINE, self.hops.wait_for(all)).await.is_err() {
-            tracing::warn!("the next hops are not all known yet: packets go through the stack until they are");
+            tracing::warn!(
+                "the next hops are not all known yet: packets go through the stack until they are"
+            );
         }
     }
 
@@ -175,7 +178,11 @@ fn drivers(
 }
 
 /// A driver that can only end what runs: enough to remove a service whose settings are lost.
-pub(super) fn bare_driver(paths: &ServicePaths, service: &ServiceName, backend: &BackendName) -> ProcessDriver {
+pub(super) fn bare_driver(
+    paths: &ServicePaths,
+    service: &ServiceName,
+    backend: &BackendName,
+) -> ProcessDriver {
     let launch = Launch {
         service: service.clone(),
         backend: backend.clone(),

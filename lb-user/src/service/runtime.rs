@@ -8,11 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::UpError;
 use super::history::History;
 use super::parts::Parts;
 use super::spec::{self, ServiceSpec};
 use super::tasks::{self, Reporter};
-use super::UpError;
 use crate::api::server::Command;
 use crate::api::status::{BackendStatus, FlowCounts, PacketCount, ServiceStatus};
 use crate::clock::Now;
@@ -51,7 +51,7 @@ pub(super) struct Runtime {
     inputs: mpsc::Receiver<Input>,
     reporter: Reporter,
     commands: mpsc::Receiver<Command>,
-    waiting: HashMap<RequestId, oneshot::Sender<Result<Box<Report>, String>>>,
+    waiting: HashMap<RequestId, oneshot::Sender<Result<Option<Box<Report>>, String>>>,
     next_request: RequestId,
     forgot_at: Now,
     /// Until the service has been up once, a command that fails ends the whole.
@@ -205,7 +205,7 @@ impl Runtime {
                 Output::Answer { request, result } => {
                     if let Some(answer) = self.waiting.remove(&request) {
                         // Whoever asked may have gone.
-                        let _ = answer.send(result);
+                        let _ = answer.send(result.map(Some));
                     }
                 }
             }
@@ -276,10 +276,15 @@ impl Runtime {
             // Whoever asked may have gone.
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Events(answer) => drop(answer.send(self.history.follow())),
-            Command::Rejuvenate(answer) => {
+            Command::Rejuvenate { answer, wait } => {
                 self.next_request += 1;
-                self.waiting.insert(self.next_request, answer);
-                self.step(&Input::Rejuvenate { request: self.next_request });
+                let request = self.next_request;
+                self.waiting.insert(request, answer);
+                self.step(&Input::Rejuvenate { request });
+                // Still unanswered means begun.
+                if !wait && let Some(answer) = self.waiting.remove(&request) {
+                    let _ = answer.send(Ok(None));
+                }
             }
         }
     }
@@ -328,11 +333,14 @@ impl Runtime {
             return Ok(());
         }
         let (backend, why) = match input {
-            Input::Exited { backend, status, .. } => (backend, format!("the command {status} before it was ready")),
+            Input::Exited { backend, status, .. } => {
+                (backend, format!("the command {status} before it was ready"))
+            }
             Input::StartFailed { backend, error } => (backend, error.clone()),
             _ => return Ok(()),
         };
-        let lines = self.parts.backends.get(backend).map(|b| b.driver.last_lines(LAST_LINES)).unwrap_or_default();
+        let lines =
+            self.parts.backends.get(backend).map(|b| b.driver.last_lines(LAST_LINES)).unwrap_or_default();
         Err(UpError::NeverReady(diagnosis::with_last_lines(why, &lines)))
     }
 
@@ -341,13 +349,19 @@ impl Runtime {
         let is_ready = |state| matches!(state, State::Active | State::Standby);
         if self.coordinator.states().all(|(_, state)| is_ready(state)) {
             self.up_before = None;
-            println!("service {} is up: {} ({} and standby)", self.spec.name, self.spec.vip, self.who_serves());
+            println!(
+                "service {} is up: {} ({} and standby)",
+                self.spec.name,
+                self.spec.vip,
+                self.who_serves()
+            );
             return Ok(());
         }
         if Now::read().boot_ms < deadline.boot_ms {
             return Ok(());
         }
-        let late = self.coordinator.states().find(|(_, state)| !is_ready(*state)).map(|(name, _)| name.clone());
+        let late =
+            self.coordinator.states().find(|(_, state)| !is_ready(*state)).map(|(name, _)| name.clone());
         let backend = late.and_then(|name| self.parts.backends.get(&name));
         let pid = backend.and_then(|backend| backend.driver.alive()).map_or(0, |instance| instance.pid);
         let lines = backend.map(|backend| backend.driver.last_lines(LAST_LINES)).unwrap_or_default();

@@ -32,7 +32,12 @@ pub(super) fn watch_backend(
     reporter: &Reporter,
 ) -> watch::Receiver<Option<probe::Sample>> {
     let (sampled, samples) = watch::channel(None);
-    tokio::spawn(check_forever(name.clone(), parts.driver.clone(), Check::of(parts, spec, balancer), reporter.clone()));
+    tokio::spawn(check_forever(
+        name.clone(),
+        parts.driver.clone(),
+        Check::of(parts, spec, balancer),
+        reporter.clone(),
+    ));
     let period = Duration::from_millis(spec.probe_period_ms);
     tokio::spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter.clone(), sampled));
     tokio::spawn(show_output(name.clone(), parts.driver.tail()));
@@ -90,8 +95,7 @@ async fn probe_forever(
         }
         let sample = probe::sample(&pids);
         sampled.send_replace(Some(sample));
-        let input =
-            Input::Sampled { backend: backend.clone(), memory_rss_bytes: sample.memory_rss_bytes };
+        let input = Input::Sampled { backend: backend.clone(), memory_rss_bytes: sample.memory_rss_bytes };
         if reporter.send(input).await.is_err() {
             return;
         }

@@ -26,8 +26,8 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use cgroup::{Cgroup, CgroupError};
-pub use record::{Ended, Launch, Running};
 pub(crate) use record::write as write_document;
+pub use record::{Ended, Launch, Running};
 pub use tail::Tail;
 
 use crate::recovery::Instance;
@@ -104,7 +104,6 @@ impl ProcessDriver {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .process_group(0)
             .kill_on_drop(false)
             .spawn()
             .map_err(|source| StartError::Files { path: executable.to_owned(), source })?;

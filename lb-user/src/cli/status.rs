@@ -1,0 +1,120 @@
+//! `baton status`: what every service is doing.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+
+use super::runtime;
+use crate::api::client::{self, ClientError};
+use crate::api::status::{BackendStatus, ServiceStatus};
+use crate::clock::Now;
+use crate::names::ServiceName;
+use crate::paths::Roots;
+use crate::service;
+
+/// Shows services, their backends and flows.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Only this service.
+    #[arg(long)]
+    name: Option<ServiceName>,
+    /// Print a JSON array, one object a service.
+    #[arg(long)]
+    json: bool,
+}
+
+impl StatusArgs {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let roots = Roots::default();
+        let services = service::list(&roots)?;
+        if let Some(name) = self.name.as_ref().filter(|name| !services.contains(name)) {
+            bail!(super::unknown_service(name, &services));
+        }
+        let wanted = services.iter().filter(|name| self.name.as_ref().is_none_or(|only| only == *name));
+        let mut found = Vec::new();
+        let mut orphans = Vec::new();
+        for name in wanted {
+            let asked = runtime()?.block_on(client::get(&roots.service(name).socket(), "/v1/status"));
+            match asked {
+                Ok(status) => found.push(status),
+                Err(ClientError::NotRunning) => orphans.push(name),
+                Err(error) => bail!("service {name}: {error}"),
+            }
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&found)?);
+        } else {
+            found.iter().for_each(print);
+            if found.is_empty() && orphans.is_empty() {
+                println!("no service is up; `baton up --help` says how to bring one up");
+            }
+        }
+        for name in &orphans {
+            eprintln!(
+                "service {name}: no controller is running; its backends go on, and the same `baton up` adopts \
+                 them (`baton down --name {name}` removes them)"
+            );
+        }
+        Ok(if orphans.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn print(status: &ServiceStatus) {
+    let controller = status.controller.unwrap_or_default();
+    println!(
+        "{} at {}: {} rejuvenations, {} handovers, controller {controller}",
+        status.service, status.vip, status.rejuvenations, status.epoch
+    );
+    if let Some(activity) = &status.activity {
+        println!("  {activity}");
+    }
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header([
+        "  backend",
+        "state",
+        "address",
+        "pid",
+        "uptime",
+        "memory",
+        "open",
+        "awaiting",
+        "closed",
+        "total",
+    ]);
+    for column in 3..10 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for backend in &status.backends {
+        table.add_row(row(backend));
+    }
+    println!("{table}\n");
+}
+
+fn row(backend: &BackendStatus) -> [String; 10] {
+    let dash = || "-".to_owned();
+    let now = Now::read().unix_ms;
+    let uptime = backend.started_unix_ms.map(|started| {
+        let seconds = now.saturating_sub(started) / 1000;
+        humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
+    });
+    let memory = backend.memory_rss_bytes.map(|bytes| {
+        format!("{} MiB ({} %)", bytes >> 20, bytes.saturating_mul(100) / backend.memory_limit_bytes.max(1))
+    });
+    [
+        format!("  {}", backend.name),
+        backend.state.clone(),
+        backend.address.to_string(),
+        backend.pid.map_or_else(dash, |pid| pid.to_string()),
+        uptime.unwrap_or_else(dash),
+        memory.unwrap_or_else(dash),
+        backend.flows.open().to_string(),
+        backend.flows.awaiting_response.to_string(),
+        backend.flows.closed.to_string(),
+        backend.flows_total.to_string(),
+    ]
+}

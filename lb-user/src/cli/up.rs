@@ -1,0 +1,208 @@
+//! `baton up`: a service on this machine, without a configuration file.
+
+use std::env;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use ipnet::Ipv4Net;
+
+use super::{UsageError, runtime};
+use crate::check::Check;
+use crate::dataplane::{FlowTimeouts, Mode};
+use crate::driver::netns::DEFAULT_POOL;
+use crate::names::ServiceName;
+use crate::paths::Roots;
+use crate::recovery::Policy;
+use crate::service::{self, ServiceSpec};
+
+/// A limit below this could not even hold the dynamic linker.
+const MEMORY_MIN: u64 = 4 << 20;
+/// Samples come no faster than this.
+const PROBE_PERIOD_MIN: Duration = Duration::from_millis(100);
+
+/// Runs a command twice behind one address, and renews the one that ages before it fails.
+///
+/// The command is started in two network namespaces of its own; it listens on its port there, on all
+/// addresses. Clients on this host and on others reach the one that is active at the VIP. When its memory
+/// crosses the ceiling, new connections go to the other one, the old one finishes what it has, and is then
+/// restarted. Ctrl-C takes all of it down; a controller that is killed leaves the service running, and the
+/// same command adopts it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  baton up --vip 10.77.0.1:8080 --memory-max 512M -- ./server --port 8080")]
+pub(super) struct UpArgs {
+    /// Address and port for clients; the address must belong to no machine.
+    #[arg(long, value_name = "IP:PORT")]
+    vip: SocketAddrV4,
+    /// Name of the service [default: the command's].
+    #[arg(long)]
+    name: Option<ServiceName>,
+    /// Port that the command listens on [default: the VIP's].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Memory limit of each of the two, as 512M or 2G, enforced by a cgroup [default: none].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory_max: Option<u64>,
+    /// Share of the limit beyond which the active one is renewed; without --memory-max, of the machine's memory.
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
+    ceiling: u8,
+    /// Time between samples of memory, 100ms or more.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    probe_period: Duration,
+    /// How readiness is checked: `tcp`, or `http:/PATH` for a GET that must be answered with 200 to 399.
+    #[arg(long, default_value = "tcp")]
+    check: Check,
+    /// Time between checks.
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
+    check_period: Duration,
+    /// How long the two may take to become ready.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    ready_timeout: Duration,
+    /// How long connections may take to end by themselves before they are cut.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    drain_deadline: Duration,
+    /// Run the XDP program in the driver, or in the stack.
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+    /// Network that the service's own addresses are taken from, a /28 for each service.
+    #[arg(long, value_name = "CIDR", default_value_t = DEFAULT_POOL)]
+    subnet: Ipv4Net,
+    /// File that the command sees as /etc/resolv.conf [default: the host's, or what stands behind it].
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl UpArgs {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        super::require_root("making namespaces and attaching XDP programs")?;
+        let spec = self.into_spec()?;
+        match runtime()?.block_on(service::up(&Roots::default(), spec)) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) if error.is_usage() => Err(UsageError(error.to_string()).into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn into_spec(self) -> Result<ServiceSpec> {
+        let name = match self.name.clone() {
+            Some(name) => name,
+            None => name_of(&self.command[0])?,
+        };
+        let policy = self.policy()?;
+        Ok(ServiceSpec {
+            name,
+            vip: self.vip,
+            port: self.port.unwrap_or(self.vip.port()),
+            command: self.command,
+            directory: env::current_dir().context("the current directory cannot be read")?,
+            // Variables that are no text cannot be kept in the service's files; no program relies on them.
+            environment: env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            memory_max: self.memory_max,
+            check: self.check,
+            probe_period_ms: millis(self.probe_period),
+            mode: self.mode,
+            pool: self.subnet,
+            resolv_conf: self.resolv_conf,
+            policy,
+            timeouts: FlowTimeouts::default(),
+        })
+    }
+
+    /// The settings of rejuvenation, checked.
+    fn policy(&self) -> Result<Policy> {
+        if self.vip.port() == 0 {
+            return usage("--vip needs a port from 1 to 65535");
+        }
+        if self.probe_period < PROBE_PERIOD_MIN {
+            return usage("--probe-period must be 100ms or more");
+        }
+        if self.check_period < Duration::from_millis(10) {
+            return usage("--check-period must be 10ms or more");
+        }
+        let total = machine_memory()?;
+        if let Some(limit) = self.memory_max {
+            let mib = |bytes: u64| bytes >> 20;
+            if limit < MEMORY_MIN {
+                return usage(&format!(
+                    "--memory-max {limit} bytes is too little for any command: give at least {} MiB, as `{}M`",
+                    mib(MEMORY_MIN),
+                    mib(MEMORY_MIN)
+                ));
+            }
+            if limit > total {
+                return usage(&format!(
+                    "--memory-max {} MiB is more than this machine has ({} MiB): a limit that cannot be reached protects nothing",
+                    mib(limit),
+                    mib(total)
+                ));
+            }
+        }
+        Ok(Policy {
+            memory_limit_bytes: self.memory_max.unwrap_or(total),
+            ceiling_percent: self.ceiling,
+            check_period_ms: millis(self.check_period),
+            ready_deadline_ms: millis(self.ready_timeout),
+            drain_deadline_ms: millis(self.drain_deadline),
+            ..Policy::default()
+        })
+    }
+}
+
+fn usage<T>(message: &str) -> Result<T> {
+    Err(UsageError(message.to_owned()).into())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn machine_memory() -> Result<u64> {
+    use procfs::Current;
+    Ok(procfs::Meminfo::current().context("/proc/meminfo cannot be read")?.mem_total)
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| format!("{error}: give a size such as 512M or 2G"))
+}
+
+/// A service's name made of its command's.
+fn name_of(program: &str) -> Result<ServiceName> {
+    let stem = std::path::Path::new(program).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = stem.chars().map(legal).take(32).collect();
+    match name.trim_matches('-').parse() {
+        Ok(name) => Ok(name),
+        Err(_) => {
+            bail!(UsageError(format!("`{program}` yields no name for the service: give one with --name")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_after_its_command() {
+        assert_eq!(name_of("/usr/bin/My_Server.py").unwrap().as_str(), "my-server");
+        assert!(name_of("/opt/123").is_err());
+    }
+
+    #[test]
+    fn sizes_are_binary_as_operators_of_linux_expect() {
+        assert_eq!(parse_size("512M"), Ok(512 << 20));
+        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        assert!(parse_size("lots").is_err());
+    }
+}
