@@ -13,9 +13,9 @@ use crate::{run, workspace};
 /// The flags under which `lb-user/build.rs` compiles the eBPF programs, for tools that look at them apart.
 const EBPF_TARGET: [&str; 4] = ["--target", "bpfel-unknown-none", "-Z", "build-std=core"];
 
-/// A cargo command in the workspace: the cargo that runs us, so that the pinned toolchain is kept.
+/// A cargo command in the workspace, where `rust-toolchain.toml` pins the toolchain.
 pub(crate) fn cargo(words: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new("cargo");
     command.current_dir(workspace()).args(words);
     command
 }
