@@ -8,10 +8,12 @@ use clap::Args;
 use crate::cargo::{self, Built};
 use crate::setup::{self, Scope};
 
-/// Build the `baton` binary; the XDP programs are compiled on the way and embedded in it
+/// Builds the `baton` binary.
+///
+/// The XDP programs are compiled on the way and embedded in it.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// Build with optimisations
+    /// Build with optimisations.
     #[arg(long)]
     release: bool,
 }

@@ -21,19 +21,21 @@ const INTERFACES: &str = "/sys/class/net";
 /// Exit status of wrong usage.
 const USAGE: u8 = 2;
 
-/// Build `baton`, attach its XDP program to an interface, print what is attached where; Ctrl-C detaches
+/// Builds `baton` and attaches its XDP program to an interface.
+///
+/// Prints what is attached where. Ctrl-C detaches it, unless it is to stay with --pin. Needs root.
 #[derive(Debug, Args)]
 pub(crate) struct BuildAndLoadArgs {
-    /// Interface to attach to; without it the candidates are listed
+    /// Interface to attach to; without it the candidates are listed.
     #[arg(long, value_name = "IF")]
     iface: Option<String>,
-    /// Where the program runs: in the driver, or in the stack where the driver cannot
+    /// Where the program runs: in the driver, or in the stack where the driver cannot.
     #[arg(long, value_enum, default_value = "native")]
     mode: Mode,
-    /// Build the program with its log lines and print them
+    /// Build the program with its log lines and print them.
     #[arg(long)]
     debug: bool,
-    /// Stay attached when this command ends
+    /// Stay attached after this command ends; `baton detach --iface IF` detaches.
     #[arg(long)]
     pin: bool,
 }

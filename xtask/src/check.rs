@@ -19,32 +19,34 @@ const HOST: [&str; 3] = ["--workspace", "--exclude", "lb-ebpf"];
 /// Warnings are errors here, so that they are never merged.
 const DENY_WARNINGS: [&str; 2] = ["-D", "warnings"];
 
-/// Check format, tidiness, lints, docs, eBPF panics and unit tests; needs no root
+/// Checks format, tidiness, lints, docs, eBPF panics and unit tests.
+///
+/// The cheap steps come first, and the first failure ends it. Needs no root.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Only these steps, in this order
+    /// Only these steps, in this order.
     #[arg(value_enum, value_name = "STEP")]
     steps: Vec<Step>,
-    /// First repair what rustfmt and clippy can repair
+    /// First repair what rustfmt and clippy can repair.
     #[arg(long)]
     fix: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Step {
-    /// Format, by rustfmt
+    /// Format, by rustfmt.
     Fmt,
-    /// What no other tool judges: sizes, module docs, banned words, paths, unsafe, clocks, links
+    /// What no other tool judges: sizes, module docs, banned words, paths, unsafe, clocks, links.
     Tidy,
-    /// Lints of the host crates
+    /// Lints of the host crates.
     Clippy,
-    /// Lints of the eBPF crate, for its own target
+    /// Lints of the eBPF crate, for its own target.
     ClippyEbpf,
-    /// The API docs build without a warning
+    /// The API docs build without a warning.
     Docs,
-    /// No XDP program can reach a panic
+    /// No XDP program can reach a panic.
     PanicGate,
-    /// Unit and property tests of the host crates
+    /// Unit and property tests of the host crates.
     UnitTests,
 }
 

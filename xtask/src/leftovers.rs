@@ -24,7 +24,10 @@ const POLL: Duration = Duration::from_millis(250);
 /// Programs of this workspace that must not outlive a test.
 const PROGRAMS: [&str; 2] = ["baton", "aging-service"];
 
-/// List what Baton's services or tests have on this machine: namespaces, interfaces, pins, tables, processes
+/// Lists what Baton has on this machine.
+///
+/// Namespaces, interfaces, run directories, pins, nftables tables and processes, of services that run and
+/// of tests that did not clean up. Needs root.
 #[derive(Debug, Args)]
 pub(crate) struct LeftoversArgs {}
 

@@ -16,15 +16,17 @@ use crate::{check, leftovers, privilege, run, workspace};
 /// Lab tests at the same time: each carries traffic and judges how long it takes.
 const LAB_THREADS: &str = "2";
 
-/// Run the check, the packet tables and the lab, and see that they leave nothing behind; needs root
+/// Runs the check, the packet tables and the lab.
+///
+/// At the end it sees that they left nothing behind. Packet tables and lab need root.
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Only kernel tests whose name contains this
+    /// Only kernel tests whose name contains this.
     filter: Option<String>,
-    /// Only this test program of `tests/tests`
+    /// Only this test program of `tests/tests`.
     #[arg(long, value_name = "NAME")]
     suite: Option<String>,
-    /// Skip the check
+    /// Skip the check.
     #[arg(long)]
     no_check: bool,
 }

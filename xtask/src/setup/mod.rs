@@ -14,13 +14,13 @@ use clap::Args;
 
 use needs::Need;
 
-/// Install what is missing: Rust components, bpf-linker, Debian packages
+/// Installs what is missing.
 ///
-/// Says what it does and does nothing the second time. Every other task does this first, as far as it
-/// needs it.
+/// Rust components, bpf-linker and Debian packages. It says what it does, and does nothing the second time.
+/// Every other task starts with as much of this as it needs.
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
-    /// Only report; exit status 1 if something is missing
+    /// Only report; exit status 1 if something is missing.
     #[arg(long)]
     check: bool,
 }

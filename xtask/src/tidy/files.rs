@@ -27,9 +27,7 @@ impl SourceFile {
 
     /// Whether the whole file is test code.
     pub(super) fn is_test(&self) -> bool {
-        self.path.starts_with("tests/tests/")
-            || self.path.contains("/tests/")
-            || self.path.ends_with("/tests.rs")
+        self.path.contains("/tests/") || self.path.ends_with("/tests.rs") || self.path.ends_with("_tests.rs")
     }
 
     /// Number of the lines before the tests at the foot; all lines if there are none.
