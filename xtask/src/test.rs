@@ -1,0 +1,98 @@
+//! `cargo xtask test`: the check, the packet tables, the lab, and a look at what they left behind.
+//!
+//! Packet tables and lab need root: cargo compiles them as the caller and starts them through `sudo`.
+
+use std::fs;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::cargo::{self, cargo};
+use crate::setup::{self, Scope};
+use crate::steps::step;
+use crate::{check, leftovers, privilege, run, workspace};
+
+/// Lab tests at the same time: each carries traffic and judges how long it takes.
+const LAB_THREADS: &str = "2";
+
+/// Runs the check, the packet tables and the lab.
+///
+/// At the end it sees that they left nothing behind. Packet tables and lab need root.
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Only kernel tests whose name contains this.
+    filter: Option<String>,
+    /// Only this test program of `tests/tests`.
+    #[arg(long, value_name = "NAME")]
+    suite: Option<String>,
+    /// Skip the check.
+    #[arg(long)]
+    no_check: bool,
+}
+
+pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
+    setup::ensure(Scope::Kernel)?;
+    if !args.no_check {
+        check::all()?;
+    }
+    step("build", "cargo xtask build", || {
+        cargo::build(&["--package", "lb-user", "--package", "baton-tests", "--bins"])
+    })?;
+    let before = leftovers::things()?;
+    // One suite's failure must not hide another's, nor what they left behind.
+    let mut failures = Vec::new();
+    for suite in suites(args.suite.as_deref())? {
+        failures.extend(run_suite(&suite, args.filter.as_deref()).err());
+    }
+    let clean = step("leftovers", "cargo xtask leftovers", || leftovers::none_since(&before));
+    failures.extend(clean.err());
+    for failure in &failures {
+        eprintln!("error: {failure:#}");
+    }
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The names of the test programs: packet tables first, then the lab in the order of the alphabet.
+fn suites(only: Option<&str>) -> Result<Vec<String>> {
+    let directory = workspace().join("tests/tests");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+    }
+    names.sort_by_key(|name| (!is_packet_table(name), name.clone()));
+    if let Some(only) = only {
+        ensure!(names.iter().any(|name| name == only), "no suite `{only}`; there are {}", names.join(", "));
+        names.retain(|name| name == only);
+    }
+    Ok(names)
+}
+
+/// Packet tables run programs on single packets and touch nothing else, so they may all run at once.
+fn is_packet_table(suite: &str) -> bool {
+    suite.starts_with("packets")
+}
+
+fn run_suite(suite: &str, filter: Option<&str>) -> Result<()> {
+    let alone = format!("cargo xtask test --no-check --suite {suite} {}", filter.unwrap_or_default());
+    step(suite, alone.trim_end(), || {
+        let mut test = cargo(&["test", "--package", "baton-tests", "--test", suite]);
+        run_as_root(&mut test)?;
+        test.args(filter).arg("--");
+        if !is_packet_table(suite) {
+            test.args(["--test-threads", LAB_THREADS]);
+        }
+        run::run(&mut test)
+    })
+}
+
+/// Lets cargo start what it compiled through `sudo`, if we are not root.
+fn run_as_root(test: &mut Command) -> Result<()> {
+    let sudo = privilege::sudo("load XDP programs and make network namespaces")?;
+    if !sudo.is_empty() {
+        let words: Vec<String> = sudo.iter().map(|word| format!("{:?}", word.to_string_lossy())).collect();
+        test.arg("--config").arg(format!("target.'cfg(all())'.runner = [{}]", words.join(", ")));
+    }
+    Ok(())
+}
