@@ -139,7 +139,7 @@ fn a_fresh_network_is_adopted_without_repair_and_a_damaged_one_is_repaired() {
         run_in(&balancer(&web), || {
             ip("addr del 192.0.2.77/32 dev lo");
             ip("route del default");
-            ip("link set a down");
+            ip("link set dev a down");
         })
         .unwrap();
         ip("route del 192.0.2.77/32");
@@ -188,13 +188,11 @@ fn a_creation_that_fails_at_its_last_step_leaves_nothing() {
     on_a_host(&["web"], |host| async move {
         let before = host.snapshot().await;
         let run_dir = host.roots.service(&host.name("web")).run_dir();
-        fs::create_dir_all(host.roots.run.clone()).unwrap();
-        fs::write(&run_dir, "in the way").unwrap();
+        fs::create_dir_all(run_dir.join("topology.json.new")).unwrap();
         let error = netns::create(&host.roots, &host.spec("web", "192.0.2.77")).await.unwrap_err();
         let CreateError::Step { step, .. } = &error else { panic!("{error}") };
         assert_eq!(*step, "record the network");
         assert_eq!(host.snapshot().await, before);
-        fs::remove_file(&run_dir).unwrap();
     });
 }
 

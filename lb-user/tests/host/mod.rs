@@ -21,24 +21,24 @@ use baton::paths::Roots;
 use ipnet::Ipv4Net;
 
 /// The host's address on its LAN.
-pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// Another machine on the LAN; it knows no way but its own link.
-pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
+pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// A host in a namespace; the test runs inside it.
-pub struct Host {
-    pub roots: Roots,
-    pub netns: NetnsHandle,
-    pub outside: NetnsHandle,
+pub(crate) struct Host {
+    pub(crate) roots: Roots,
+    pub(crate) netns: NetnsHandle,
+    pub(crate) outside: NetnsHandle,
     prefix: String,
 }
 
 /// Runs a test on a host of its own and clears up after it.
-pub fn on_a_host<F: Future<Output = ()>>(services: &[&str], test: impl FnOnce(Host) -> F + Send) {
+pub(crate) fn on_a_host<F: Future<Output = ()>>(services: &[&str], test: impl FnOnce(Host) -> F + Send) {
     let own = NetnsHandle::anonymous().expect("run the tests as root");
     let run = tempfile::tempdir().unwrap();
     let roots = Roots { run: run.path().join("run"), state: run.path().join("state"), ..Roots::default() };
@@ -70,7 +70,7 @@ impl Host {
     }
 
     /// Lays a cable of a /24 between the host and another machine.
-    pub async fn attach(&self, ifname: &str, own: Ipv4Addr, other: &NetnsHandle, address: Ipv4Addr) {
+    pub(crate) async fn attach(&self, ifname: &str, own: Ipv4Addr, other: &NetnsHandle, address: Ipv4Addr) {
         let here = self.netlink();
         let there = Netlink::open(other).unwrap();
         let end = |name, address| VethEnd { name, mac: Mac::local_for(address) };
@@ -83,24 +83,24 @@ impl Host {
         }
     }
 
-    pub fn netlink(&self) -> Netlink {
+    pub(crate) fn netlink(&self) -> Netlink {
         Netlink::open(&self.netns).unwrap()
     }
 
-    pub fn name(&self, service: &str) -> ServiceName {
+    pub(crate) fn name(&self, service: &str) -> ServiceName {
         format!("{}-{service}", self.prefix).parse().unwrap()
     }
 
-    pub fn spec(&self, service: &str, vip: &str) -> Spec {
+    pub(crate) fn spec(&self, service: &str, vip: &str) -> Spec {
         Spec { name: self.name(service), vip: vip.parse().unwrap(), pool: DEFAULT_POOL }
     }
 
-    pub async fn create(&self, service: &str, vip: &str) -> Ready {
+    pub(crate) async fn create(&self, service: &str, vip: &str) -> Ready {
         netns::create(&self.roots, &self.spec(service, vip)).await.unwrap()
     }
 
     /// Everything about this host's network that a service may change, in words.
-    pub async fn snapshot(&self) -> BTreeSet<String> {
+    pub(crate) async fn snapshot(&self) -> BTreeSet<String> {
         let netlink = self.netlink();
         let mut seen = BTreeSet::new();
         seen.extend(netlink.links().await.unwrap().iter().map(|link| format!("{link:?}")));
@@ -120,7 +120,7 @@ impl Host {
 }
 
 /// Gives a machine a route.
-pub async fn route(machine: &NetnsHandle, destination: &str, via: Ipv4Addr) {
+pub(crate) async fn route(machine: &NetnsHandle, destination: &str, via: Ipv4Addr) {
     let netlink = Netlink::open(machine).unwrap();
     let index = netlink.link("eth0").await.unwrap().unwrap().index;
     let destination = destination.parse().unwrap();
@@ -129,7 +129,7 @@ pub async fn route(machine: &NetnsHandle, destination: &str, via: Ipv4Addr) {
 }
 
 /// Exchanges a few bytes over TCP; returns whom the server saw, or `None` if the client got nothing.
-pub fn exchange(
+pub(crate) fn exchange(
     server: &NetnsHandle,
     listen_on: Ipv4Addr,
     client: &NetnsHandle,
