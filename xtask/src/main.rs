@@ -9,6 +9,7 @@ mod build;
 mod build_and_load;
 mod cargo;
 mod check;
+mod demo;
 mod leftovers;
 mod privilege;
 mod run;
@@ -22,6 +23,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use setup::Scope;
 
 /// Builds, checks, tests and demonstrates Baton.
 #[derive(Debug, Parser)]
@@ -38,6 +41,11 @@ enum Task {
     BuildAndLoad(build_and_load::BuildAndLoadArgs),
     Check(check::CheckArgs),
     Test(test::TestArgs),
+    /// Puts a service that ages under load: left alone, restarted by a supervisor, under Baton.
+    ///
+    /// The same requests each time, none of them retried, and one table at the end. Exits with 1 if a
+    /// request was lost under Baton. Needs root.
+    Demo(demo::DemoArgs),
     Leftovers(leftovers::LeftoversArgs),
 }
 
@@ -54,8 +62,17 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::BuildAndLoad(args) => build_and_load::run(args),
         Task::Check(args) => check::run(args),
         Task::Test(args) => test::run(args),
+        Task::Demo(args) => demonstrate(args),
         Task::Leftovers(args) => leftovers::run(args),
     }
+}
+
+fn demonstrate(args: &demo::DemoArgs) -> Result<ExitCode> {
+    setup::ensure(Scope::Demo)?;
+    let paths = demo::DemoPaths { workspace: workspace().to_owned(), target: cargo::target_dir() };
+    demo::run(args, &paths, |argument| {
+        match privilege::rerun_as_root(argument, "make network namespaces and load XDP programs")? {}
+    })
 }
 
 fn main() -> ExitCode {

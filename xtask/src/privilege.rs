@@ -3,19 +3,19 @@
 //!
 //! What always holds: nothing is compiled as root on behalf of an ordinary user, so `target/` stays theirs.
 
+use std::convert::Infallible;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
-use crate::run::find;
+use crate::run::{exec, find};
 
 /// What a child under `sudo` must see to find the same tools; `sudo` itself clears them.
-const KEPT: [&str; 6] =
-    ["PATH", "CARGO", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+const KEPT: [&str; 5] = ["PATH", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
 
 /// A command that will run as root, because of `why`.
 pub(crate) fn as_root(program: impl AsRef<OsStr>, why: &str) -> Result<Command> {
@@ -35,6 +35,12 @@ pub(crate) fn sudo(why: &str) -> Result<Vec<OsString>> {
     }
     println!("asking sudo: root is needed to {why}");
     Ok(sudo_words(|name| env::var_os(name)))
+}
+
+/// Becomes this very command line as root, with `argument` added; returns only on failure.
+pub(crate) fn rerun_as_root(argument: &str, why: &str) -> Result<Infallible> {
+    let myself = env::current_exe().context("cannot find my own program")?;
+    exec(as_root(myself, why)?.args(env::args_os().skip(1)).arg(argument))
 }
 
 /// `PATH` is handed over through `env`: `sudo` replaces it by its own, whatever it is told to keep.

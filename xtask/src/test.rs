@@ -23,7 +23,7 @@ const LAB_THREADS: &str = "2";
 pub(crate) struct TestArgs {
     /// Only kernel tests whose name contains this.
     filter: Option<String>,
-    /// Only this test program of `tests/tests`.
+    /// Only this test program.
     #[arg(long, value_name = "NAME")]
     suite: Option<String>,
     /// Skip the check.
@@ -53,34 +53,49 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The names of the test programs: packet tables first, then the lab in the order of the alphabet.
-fn suites(only: Option<&str>) -> Result<Vec<String>> {
-    let directory = workspace().join("tests/tests");
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+/// A test program that needs a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Suite {
+    /// Packet tables are not; they come first.
+    is_lab: bool,
+    package: &'static str,
+    name: String,
+}
+
+/// The packages with such programs, and the directories in which cargo finds them.
+const HOMES: [(&str, &str); 2] = [("lb-user", "lb-user/tests"), ("baton-tests", "tests/tests")];
+
+/// All test programs, or the one called `only`.
+fn suites(only: Option<&str>) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    for (package, directory) in HOMES {
+        let directory = workspace().join(directory);
+        for entry in
+            fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?
+        {
+            let file = entry?.file_name().to_string_lossy().into_owned();
+            if let Some(name) = file.strip_suffix(".rs") {
+                suites.push(Suite { is_lab: !name.starts_with("packets"), package, name: name.to_owned() });
+            }
+        }
     }
-    names.sort_by_key(|name| (!is_packet_table(name), name.clone()));
+    suites.sort();
     if let Some(only) = only {
-        ensure!(names.iter().any(|name| name == only), "no suite `{only}`; there are {}", names.join(", "));
-        names.retain(|name| name == only);
+        let names = suites.iter().map(|suite| suite.name.as_str()).collect::<Vec<_>>().join(", ");
+        suites.retain(|suite| suite.name == only);
+        ensure!(!suites.is_empty(), "no suite `{only}`; there are {names}");
     }
-    Ok(names)
+    Ok(suites)
 }
 
-/// Packet tables run programs on single packets and touch nothing else, so they may all run at once.
-fn is_packet_table(suite: &str) -> bool {
-    suite.starts_with("packets")
-}
-
-fn run_suite(suite: &str, filter: Option<&str>) -> Result<()> {
-    let alone = format!("cargo xtask test --no-check --suite {suite} {}", filter.unwrap_or_default());
-    step(suite, alone.trim_end(), || {
-        let mut test = cargo(&["test", "--package", "baton-tests", "--test", suite]);
+fn run_suite(suite: &Suite, filter: Option<&str>) -> Result<()> {
+    let alone = format!("cargo xtask test --no-check --suite {} {}", suite.name, filter.unwrap_or_default());
+    step(&suite.name, alone.trim_end(), || {
+        let mut test = cargo(&["test", "--package", suite.package, "--test", &suite.name]);
         run_as_root(&mut test)?;
         test.args(filter).arg("--");
-        if !is_packet_table(suite) {
+        // Packet tables run programs on single packets and touch nothing else: as many at once as there are.
+        if suite.is_lab {
             test.args(["--test-threads", LAB_THREADS]);
         }
         run::run(&mut test)

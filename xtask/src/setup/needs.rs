@@ -68,7 +68,7 @@ pub(super) const NEEDS: [Need; 9] = [
     Need {
         name: "ip",
         scope: Scope::Kernel,
-        purpose: "to look into network namespaces",
+        purpose: "to lay out networks in tests",
         source: Source::Package { command: "ip", package: "iproute2" },
     },
     Need {
@@ -80,7 +80,7 @@ pub(super) const NEEDS: [Need; 9] = [
     Need {
         name: "ethtool",
         scope: Scope::Kernel,
-        purpose: "to switch checksum offloads off",
+        purpose: "to look at offloads in tests",
         source: Source::Package { command: "ethtool", package: "ethtool" },
     },
     Need {
