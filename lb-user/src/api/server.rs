@@ -22,6 +22,9 @@ use super::status::ServiceStatus;
 use crate::recovery::event::Timed;
 use crate::recovery::report::Report;
 
+/// The report at the end, or `None` as soon as a rejuvenation has begun; or why nothing was begun.
+pub type Rejuvenation = Result<Option<Box<Report>>, String>;
+
 /// A command for the controller, with the way back.
 #[derive(Debug)]
 pub enum Command {
@@ -29,8 +32,8 @@ pub enum Command {
     Status(oneshot::Sender<ServiceStatus>),
     /// Rejuvenate the active backend and say how it went.
     Rejuvenate {
-        /// Gets the report at the end, or `None` as soon as it has begun; or why nothing was begun.
-        answer: oneshot::Sender<Result<Option<Box<Report>>, String>>,
+        /// The way back.
+        answer: oneshot::Sender<Rejuvenation>,
         /// Whether to wait for the end.
         wait: bool,
     },

@@ -16,7 +16,7 @@ use crate::paths::{Roots, ServicePaths};
 use crate::service;
 
 /// A controller that ends takes its service down within this.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Ends a service and removes all that it left: processes, namespaces, XDP programs, firewall rules.
 #[derive(Debug, Args)]

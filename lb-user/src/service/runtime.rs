@@ -13,7 +13,7 @@ use super::history::History;
 use super::parts::Parts;
 use super::spec::{self, ServiceSpec};
 use super::tasks::{self, Reporter};
-use crate::api::server::Command;
+use crate::api::server::{Command, Rejuvenation};
 use crate::api::status::{BackendStatus, FlowCounts, PacketCount, ServiceStatus};
 use crate::clock::Now;
 use crate::dataplane::FlowRecord;
@@ -23,7 +23,6 @@ use crate::paths::{Roots, ServicePaths};
 use crate::probe::Sample;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Journal, Record};
-use crate::recovery::report::Report;
 use crate::recovery::{Coordinator, CutFlow, Input, OpenFlows, Output, RequestId, State};
 
 /// How often flows are counted while something drains.
@@ -51,7 +50,7 @@ pub(super) struct Runtime {
     inputs: mpsc::Receiver<Input>,
     reporter: Reporter,
     commands: mpsc::Receiver<Command>,
-    waiting: HashMap<RequestId, oneshot::Sender<Result<Option<Box<Report>>, String>>>,
+    waiting: HashMap<RequestId, oneshot::Sender<Rejuvenation>>,
     next_request: RequestId,
     forgot_at: Now,
     /// Until the service has been up once, a command that fails ends the whole.

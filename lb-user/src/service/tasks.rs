@@ -35,7 +35,7 @@ pub(super) fn watch_backend(
     tokio::spawn(check_forever(
         name.clone(),
         parts.driver.clone(),
-        Check::of(parts, spec, balancer),
+        Question::of(parts, spec, balancer),
         reporter.clone(),
     ));
     let period = Duration::from_millis(spec.probe_period_ms);
@@ -44,17 +44,18 @@ pub(super) fn watch_backend(
     samples
 }
 
-struct Check {
-    check: check::Check,
+/// What a backend is asked, from where and how often.
+struct Question {
+    what: check::Check,
     balancer: Arc<NetnsHandle>,
     address: std::net::SocketAddrV4,
     period: Duration,
 }
 
-impl Check {
+impl Question {
     fn of(parts: &BackendParts, spec: &ServiceSpec, balancer: &Arc<NetnsHandle>) -> Self {
         Self {
-            check: spec.check.clone(),
+            what: spec.check.clone(),
             balancer: Arc::clone(balancer),
             address: parts.address,
             period: Duration::from_millis(spec.policy.check_period_ms),
@@ -62,15 +63,15 @@ impl Check {
     }
 }
 
-async fn check_forever(backend: BackendName, driver: ProcessDriver, check: Check, reporter: Reporter) {
-    let mut ticks = interval(check.period);
+async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Question, reporter: Reporter) {
+    let mut ticks = interval(question.period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if driver.alive().is_none() {
             continue;
         }
-        let result = check::run(&check.check, &check.balancer, check.address, CHECK_LIMIT).await;
+        let result = check::run(&question.what, &question.balancer, question.address, CHECK_LIMIT).await;
         if reporter.send(Input::Checked { backend: backend.clone(), result }).await.is_err() {
             return;
         }
