@@ -213,7 +213,7 @@ mod tests {
 
     const HANDSHAKE: [From; 3] = [Client(SYN), Server(SYN | ACK), Client(ACK)];
 
-    fn established_then(more: &[u8; 2], client_first: bool) -> FlowState {
+    fn established_then(more: [u8; 2], client_first: bool) -> FlowState {
         let mut flow = flow_after(&HANDSHAKE);
         flow.server = flow.server.after(ACK, NOW);
         let (client, server) = if client_first { (more[0], more[1]) } else { (more[1], more[0]) };
@@ -226,7 +226,7 @@ mod tests {
     fn a_handshake_is_half_open_until_both_sides_have_acknowledged() {
         assert_eq!(state_after(&HANDSHAKE[..1]), FlowState::HalfOpen);
         assert_eq!(state_after(&HANDSHAKE[..2]), FlowState::HalfOpen);
-        assert_eq!(established_then(&[ACK, ACK], true), FlowState::Established);
+        assert_eq!(established_then([ACK, ACK], true), FlowState::Established);
     }
 
     #[test]
@@ -237,15 +237,15 @@ mod tests {
 
     #[test]
     fn it_closes_when_both_have_finished_and_not_before() {
-        assert_eq!(established_then(&[FIN | ACK, ACK], true), FlowState::HalfClosed);
-        assert_eq!(established_then(&[FIN | ACK, ACK], false), FlowState::HalfClosed);
-        assert_eq!(established_then(&[FIN | ACK, FIN | ACK], true), FlowState::Closed);
+        assert_eq!(established_then([FIN | ACK, ACK], true), FlowState::HalfClosed);
+        assert_eq!(established_then([FIN | ACK, ACK], false), FlowState::HalfClosed);
+        assert_eq!(established_then([FIN | ACK, FIN | ACK], true), FlowState::Closed);
     }
 
     #[test]
     fn a_reset_closes_it_from_either_side() {
-        assert_eq!(established_then(&[RST, ACK], true), FlowState::Closed);
-        assert_eq!(established_then(&[RST | ACK, ACK], false), FlowState::Closed);
+        assert_eq!(established_then([RST, ACK], true), FlowState::Closed);
+        assert_eq!(established_then([RST | ACK, ACK], false), FlowState::Closed);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod history;
 mod parts;
 mod runtime;
 mod spec;
+mod status;
 mod tasks;
 
 use std::fs;

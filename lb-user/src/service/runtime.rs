@@ -14,7 +14,6 @@ use super::parts::Parts;
 use super::spec::{self, ServiceSpec};
 use super::tasks::{self, Reporter};
 use crate::api::server::{Command, Rejuvenation};
-use crate::api::status::{BackendStatus, FlowCounts, PacketCount, ServiceStatus};
 use crate::clock::Now;
 use crate::dataplane::FlowRecord;
 use crate::driver::process::diagnosis;
@@ -40,13 +39,13 @@ const LAST_LINES: usize = 5;
 
 /// A running controller.
 pub(super) struct Runtime {
-    spec: ServiceSpec,
-    parts: Parts,
-    coordinator: Coordinator,
+    pub(super) spec: ServiceSpec,
+    pub(super) parts: Parts,
+    pub(super) coordinator: Coordinator,
     journal: Journal,
     journal_failed_at: Option<Now>,
     history: History,
-    samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
+    pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
     reporter: Reporter,
     commands: mpsc::Receiver<Command>,
@@ -285,44 +284,6 @@ impl Runtime {
                     let _ = answer.send(Ok(None));
                 }
             }
-        }
-    }
-
-    fn status(&self) -> ServiceStatus {
-        let flows = self.parts.flows().unwrap_or_default();
-        let states: BTreeMap<_, _> = self.coordinator.states().collect();
-        let backends = self.parts.backends.iter().map(|(name, backend)| {
-            let mut counts = FlowCounts::default();
-            flows.iter().filter(|flow| flow.backend == backend.id).for_each(|flow| counts.add(flow));
-            let running = backend.driver.running();
-            let sample = self.samples.get(name).and_then(|sample| *sample.borrow());
-            let counters = self.parts.dataplane.backend_counters(backend.id).unwrap_or_default();
-            BackendStatus {
-                name: name.clone(),
-                state: states.get(name).map(ToString::to_string).unwrap_or_default(),
-                address: backend.address,
-                pid: running.as_ref().map(|running| running.instance.pid),
-                started_unix_ms: running.map(|running| running.started_unix_ms),
-                memory_rss_bytes: sample.map(|sample| sample.memory_rss_bytes),
-                memory_limit_bytes: self.spec.policy.memory_limit_bytes,
-                flows: counts,
-                flows_total: counters.flows_new,
-            }
-        });
-        let packets = self.parts.dataplane.reasons().unwrap_or_default();
-        ServiceStatus {
-            service: self.spec.name.clone(),
-            vip: self.spec.vip,
-            controller: Some(std::process::id()),
-            epoch: self.coordinator.steering().epoch,
-            rejuvenations: self.coordinator.cycles(),
-            activity: self.coordinator.activity(Now::read()),
-            backends: backends.collect(),
-            packets: packets
-                .into_iter()
-                .filter(|count| count.packets > 0)
-                .map(|count| PacketCount { reason: count.reason.to_owned(), packets: count.packets })
-                .collect(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::paths::Roots;
 /// Makes the network of a service on the host, which is the calling thread's network namespace.
 ///
 /// Atomic in effect: if a step fails, everything made so far is removed, and the error names the step. A
-/// future that is dropped half-way, or a process that is killed, leaves what [`super::remove`] removes.
+/// future that is dropped half-way, or a process that is killed, leaves what [`super::remove()`] removes.
 pub async fn create(roots: &Roots, spec: &Spec) -> Result<Ready, CreateError> {
     let _lock = HostLock::take(roots).await.map_err(step("take the host's lock"))?;
     let host = Room::host().map_err(step("open the host's network"))?;
