@@ -74,7 +74,8 @@ fn look() -> Result<Things> {
     };
     add("namespace", names_in("/run/netns", |name| name.starts_with("baton-"))?);
     add("interface", names_in("/sys/class/net", is_veth)?);
-    add("run directory", names_in("/run/baton", |_| true)?);
+    // Directories only: the file beside them is the lock that all services share.
+    add("run directory", names_in("/run/baton", |name| Path::new("/run/baton").join(name).is_dir())?);
     add("pin", files_below(Path::new("/sys/fs/bpf/baton"))?);
     add("nft table", tables()?);
     add("process", processes()?);

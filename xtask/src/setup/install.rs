@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::needs::{BPF_LINKER, Need, Source};
 use crate::privilege;
@@ -83,10 +83,7 @@ fn install_bpf_linker() -> Result<()> {
     println!("setup: bpf-linker is compiled once; that takes some minutes");
     run(Command::new("cargo")
         .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked"])
-        .current_dir(crate::workspace()))?;
-    find("bpf-linker").map(drop).context(
-        "bpf-linker was installed but is not on PATH: add cargo's `bin` directory, usually ~/.cargo/bin, to PATH",
-    )
+        .current_dir(crate::workspace()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod needs;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use needs::Need;
@@ -50,10 +50,22 @@ pub(crate) fn ensure(scope: Scope) -> Result<()> {
     let missing = missing(scope)?;
     if !missing.is_empty() {
         install::install(&missing)?;
+        still_missing(scope)?;
     }
     if scope >= Scope::Kernel {
         bpffs::ensure_mounted()?;
     }
+    Ok(())
+}
+
+/// An installer may succeed and yet not bring what was wanted, or not to where it is found.
+fn still_missing(scope: Scope) -> Result<()> {
+    let names: Vec<_> = missing(scope)?.iter().map(|need| need.name).collect();
+    ensure!(
+        names.is_empty(),
+        "installed, but still not found: {}; is its directory in PATH?",
+        names.join(", ")
+    );
     Ok(())
 }
 
