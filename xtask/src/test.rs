@@ -53,49 +53,38 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A test program that needs a kernel.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Suite {
-    /// Packet tables are not; they come first.
-    is_lab: bool,
-    package: &'static str,
-    name: String,
-}
-
-/// The packages with such programs, and the directories in which cargo finds them.
-const HOMES: [(&str, &str); 2] = [("lb-user", "lb-user/tests"), ("baton-tests", "tests/tests")];
-
-/// All test programs, or the one called `only`.
-fn suites(only: Option<&str>) -> Result<Vec<Suite>> {
+/// The names of the test programs, or the one called `only`: packet tables first, then the lab by name.
+fn suites(only: Option<&str>) -> Result<Vec<String>> {
+    let directory = workspace().join("tests/tests");
     let mut suites = Vec::new();
-    for (package, directory) in HOMES {
-        let directory = workspace().join(directory);
-        for entry in
-            fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?
-        {
-            let file = entry?.file_name().to_string_lossy().into_owned();
-            if let Some(name) = file.strip_suffix(".rs") {
-                suites.push(Suite { is_lab: !name.starts_with("packets"), package, name: name.to_owned() });
-            }
-        }
+    for entry in fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))? {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        suites.extend(file.strip_suffix(".rs").map(str::to_owned));
     }
-    suites.sort();
+    suites.sort_by_key(|suite| (!is_packet_table(suite), suite.clone()));
     if let Some(only) = only {
-        let names = suites.iter().map(|suite| suite.name.as_str()).collect::<Vec<_>>().join(", ");
-        suites.retain(|suite| suite.name == only);
-        ensure!(!suites.is_empty(), "no suite `{only}`; there are {names}");
+        ensure!(
+            suites.iter().any(|suite| suite == only),
+            "no suite `{only}`; there are {}",
+            suites.join(", ")
+        );
+        suites.retain(|suite| suite == only);
     }
     Ok(suites)
 }
 
-fn run_suite(suite: &Suite, filter: Option<&str>) -> Result<()> {
-    let alone = format!("cargo xtask test --no-check --suite {} {}", suite.name, filter.unwrap_or_default());
-    step(&suite.name, alone.trim_end(), || {
-        let mut test = cargo(&["test", "--package", suite.package, "--test", &suite.name]);
+/// Packet tables run programs on single packets and touch nothing else, so they may all run at once.
+fn is_packet_table(suite: &str) -> bool {
+    suite.starts_with("packets")
+}
+
+fn run_suite(suite: &str, filter: Option<&str>) -> Result<()> {
+    let alone = format!("cargo xtask test --no-check --suite {suite} {}", filter.unwrap_or_default());
+    step(suite, alone.trim_end(), || {
+        let mut test = cargo(&["test", "--package", "baton-tests", "--test", suite]);
         run_as_root(&mut test)?;
         test.args(filter).arg("--");
-        // Packet tables run programs on single packets and touch nothing else: as many at once as there are.
-        if suite.is_lab {
+        if !is_packet_table(suite) {
             test.args(["--test-threads", LAB_THREADS]);
         }
         run::run(&mut test)
