@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: installs what is missing, says so, and does nothing the second time.
 //!
-//! Every other task calls [`ensure`] first with the scope it needs, so a fresh machine needs nothing else.
+//! Every other task calls [`ensure()`] first with the scope it needs, so a fresh machine needs nothing else.
 //! Looking costs a fraction of a second: files are looked up, two small programs are run.
 
 mod bpffs;
