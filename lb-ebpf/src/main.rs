@@ -8,6 +8,12 @@
 
 #![no_std]
 #![no_main]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::needless_pass_by_value,
+    reason = "`#[xdp]` makes of a program an undocumented public function that takes its context by value"
+)]
 
 mod backends;
 mod count;
