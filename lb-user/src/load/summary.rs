@@ -175,12 +175,15 @@ pub(super) fn summarise(
 }
 
 /// The longest time between one successful completion and the next. The start of the run counts as one; so does
-/// its end, which is the last outcome of any kind or the last intended time, whichever is later.
+/// its end, which is the last intended time or the last failure, whichever is later: slow answers that trickle
+/// in when nothing more is sent are no gap.
 pub(super) fn longest_gap(records: &[Record]) -> Gap {
-    let over = records.iter().map(|record| record.end_us.max(record.intended_us)).max();
+    let succeeded = |record: &&Record| record.outcome == Outcome::Ok;
+    let failures = records.iter().filter(|record| !succeeded(record)).map(|record| record.end_us);
+    let over = records.iter().map(|record| record.intended_us).chain(failures).max();
     let Some(over_us) = over else { return Gap::default() };
-    let succeeded = records.iter().filter(|record| record.outcome == Outcome::Ok);
-    let mut moments: Vec<u64> = succeeded.map(|record| record.end_us).collect();
+    let successes = records.iter().filter(succeeded).map(|record| record.end_us);
+    let mut moments: Vec<u64> = successes.filter(|end_us| *end_us < over_us).collect();
     moments.extend([0, over_us]);
     moments.sort_unstable();
     let gaps = moments.windows(2).map(|pair| Gap { at_us: pair[0], length_us: pair[1] - pair[0] });

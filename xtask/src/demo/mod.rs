@@ -186,7 +186,7 @@ impl Demo<'_> {
         let command = self.workload.command(&address.ip().to_string(), address.port(), executions);
         let log = self.create(scenario, "log")?;
         let service = Supervisor::start(command, policy, &log)?;
-        ready::wait_until_ready(address, &self.interrupt, || Ok(()))
+        ready::wait_until_ready(&self.interrupt, || Ok(ready::is_healthy(address)))
             .with_context(|| format!("see {}", self.file(scenario, "log").display()))?;
         let summary = self.load(scenario, address, executions)?.run(&self.interrupt, |tick| {
             let mib = service.resident_bytes() >> 20;

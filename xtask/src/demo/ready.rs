@@ -14,27 +14,24 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const ONE_TRY: Duration = Duration::from_millis(500);
 const BETWEEN: Duration = Duration::from_millis(50);
 
-/// Returns when `http://address/health` is answered with 200. `look` is asked before each try whether it
-/// still makes sense to wait.
+/// Returns when `is_ready` says so; its errors end the waiting.
 pub(super) fn wait_until_ready(
-    address: SocketAddr,
     interrupt: &Interrupt,
-    mut look: impl FnMut() -> Result<()>,
+    mut is_ready: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < DEADLINE {
         interrupt.check()?;
-        look()?;
-        if is_healthy(address) {
+        if is_ready()? {
             return Ok(());
         }
         sleep(BETWEEN);
     }
-    bail!("nothing answers at http://{address}/health after {} s", DEADLINE.as_secs());
+    bail!("the service is not ready after {} s", DEADLINE.as_secs());
 }
 
-/// Any error means: not yet.
-fn is_healthy(address: SocketAddr) -> bool {
+/// Whether `http://address/health` is answered with 200. Any error means: not yet.
+pub(super) fn is_healthy(address: SocketAddr) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, ONE_TRY)?;
         stream.set_read_timeout(Some(ONE_TRY))?;

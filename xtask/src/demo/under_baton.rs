@@ -62,12 +62,13 @@ impl UnderBaton {
         Ok(Self { baton: baton.to_owned(), up: Some(up), log: log.to_owned(), started })
     }
 
-    /// Returns when the service answers at its address.
+    /// Returns when one backend is active and the other stands by. The VIP is not asked before that: until
+    /// Baton has made a route to it, packets for it would leave the machine.
     pub(super) fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<()> {
         let Some(up) = &mut self.up else { return Ok(()) };
-        let log = &self.log;
-        wait_until_ready(Self::address()?, interrupt, || match up.exited()? {
-            None => Ok(()),
+        let (log, baton) = (&self.log, &self.baton);
+        wait_until_ready(interrupt, || match up.exited()? {
+            None => Ok(are_both_ready(baton)),
             Some(status) => bail!("`baton up` ended ({status}): {}", last_line(log)),
         })
         .with_context(|| format!("see {}", log.display()))
@@ -106,6 +107,19 @@ impl Drop for UnderBaton {
             eprintln!("warning: {error:#}");
         }
     }
+}
+
+/// Whether the controller says that one backend is active and the other stands by; any error means: not yet.
+fn are_both_ready(baton: &Path) -> bool {
+    let mut command = Command::new(baton);
+    command.args(["status", "--name", NAME, "--json"]).stdin(Stdio::null()).stderr(Stdio::null());
+    let Ok(output) = command.output() else { return false };
+    let services: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let states: Vec<_> = services[0]["backends"]
+        .as_array()
+        .map(|backends| backends.iter().filter_map(|backend| backend["state"].as_str()).collect())
+        .unwrap_or_default();
+    ["active", "standby"].iter().all(|state| states.contains(state))
 }
 
 /// Removes what a killed `baton up` left, if it did.

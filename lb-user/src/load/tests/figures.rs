@@ -38,6 +38,11 @@ fn the_longest_gap_counts_from_the_start_of_the_run_to_its_end() {
     assert_eq!(gap(&[(5_000, ok), (90_000, bad), (30_000, ok)]), Gap { at_us: 30_000, length_us: 60_000 });
     assert_eq!(gap(&[(50_000, ok), (60_000, ok), (55_000, bad)]), Gap { at_us: 0, length_us: 50_000 });
     assert_eq!(gap(&[(40_000, bad)]), Gap { at_us: 0, length_us: 40_000 }, "nothing ever succeeded");
+    assert_eq!(
+        gap(&[(5_000, ok), (9_000, ok), (900_000, ok)]).length_us,
+        11_000,
+        "slow answers after the end"
+    );
 }
 
 async fn audited(kinds: &[&str]) -> (Report, Executions) {
