@@ -12,6 +12,7 @@ mod shim;
 mod status;
 mod up;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -77,7 +78,12 @@ pub fn run() -> ExitCode {
 /// Logs go to standard error; `RUST_LOG` chooses what (default: info of Baton, warnings of the rest).
 fn init_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,baton=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 /// The runtime of a command: one thread is plenty for a controller.

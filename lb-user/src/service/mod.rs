@@ -29,13 +29,14 @@ pub use spec::ServiceSpec;
 use runtime::Runtime;
 
 /// Runs a service until it is told to end, and then takes it down; adopts what an earlier controller left.
-pub async fn up(roots: &Roots, spec: ServiceSpec) -> Result<(), UpError> {
+pub async fn up(roots: &Roots, mut spec: ServiceSpec) -> Result<(), UpError> {
     let paths = roots.service(&spec.name);
     let _lock = lock(&paths, &spec.name)?;
     let left = spec::load(&paths)?;
     let adopting = left.is_some();
     if let Some(left) = left {
         left.ensure_same(&spec)?;
+        spec.resolv_conf = left.resolv_conf;
     }
     let name = spec.name.clone();
     match run(roots, &paths, spec, adopting).await {
@@ -55,7 +56,10 @@ async fn run(roots: &Roots, paths: &ServicePaths, spec: ServiceSpec, adopting: b
     let (commands, receiver) = tokio::sync::mpsc::channel(16);
     let mut runtime = Runtime::prepare(roots, paths, spec, adopting, receiver).await?;
     server::serve(&paths.socket(), commands).map_err(UpError::files(&paths.socket()))?;
-    runtime.run().await
+    let result = runtime.run().await;
+    // A start that is under way must not outrun the removal that may follow.
+    runtime.settle().await;
+    result
 }
 
 /// What [`remove`] found and took away, for people.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lb_common::FlowState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::UpError;
@@ -48,6 +49,8 @@ pub(super) struct Runtime {
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
     reporter: Reporter,
+    /// Starts and stops under way.
+    actions: JoinSet<()>,
     commands: mpsc::Receiver<Command>,
     waiting: HashMap<RequestId, oneshot::Sender<Rejuvenation>>,
     next_request: RequestId,
@@ -101,6 +104,7 @@ impl Runtime {
             samples,
             inputs,
             reporter,
+            actions: JoinSet::new(),
             commands,
             waiting: HashMap::new(),
             next_request: 0,
@@ -127,6 +131,7 @@ impl Runtime {
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
+                Some(_) = self.actions.join_next() => {}
                 () = sleep_until(scan_at) => {
                     self.scan();
                     let period = if self.coordinator.wants_flows() { DRAIN_SCAN } else { IDLE_SCAN };
@@ -138,6 +143,12 @@ impl Runtime {
             }
             self.check_first_ready()?;
         }
+    }
+
+    /// Waits for starts and stops that are under way; each of them has its own deadline.
+    pub(super) async fn settle(&mut self) {
+        self.inputs.close();
+        while self.actions.join_next().await.is_some() {}
     }
 
     fn end(&mut self) -> Result<(), UpError> {
@@ -189,13 +200,15 @@ impl Runtime {
                 Output::Steer(steering) => self.parts.steer(&steering),
                 Output::Start(name) => {
                     if let Some(backend) = self.parts.backends.get(&name) {
-                        tasks::start(name, backend.driver.clone(), self.reporter.clone());
+                        let start = tasks::start(name, backend.driver.clone(), self.reporter.clone());
+                        self.actions.spawn(start);
                     }
                 }
                 Output::Stop(name) => {
                     let cut = self.open_flows(&name);
                     if let Some(backend) = self.parts.backends.get(&name) {
-                        tasks::stop(name, backend.driver.clone(), cut, self.reporter.clone());
+                        let stop = tasks::stop(name, backend.driver.clone(), cut, self.reporter.clone());
+                        self.actions.spawn(stop);
                     }
                 }
                 Output::Event(event) => self.history.note(event, now),

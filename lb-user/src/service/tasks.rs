@@ -7,13 +7,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::parts::BackendParts;
-use super::spec::ServiceSpec;
+use super::spec::{STOP_GRACE, ServiceSpec};
 use crate::check;
 use crate::driver::process::{ProcessDriver, Tail};
 use crate::names::BackendName;
 use crate::net::netns::NetnsHandle;
 use crate::probe;
-use crate::recovery::{Input, Instance};
+use crate::recovery::{CutFlow, Input, Instance};
 
 /// What a task has to tell.
 pub(super) type Reporter = mpsc::Sender<Input>;
@@ -116,17 +116,16 @@ async fn show_output(backend: BackendName, mut tail: Tail) {
 }
 
 /// Starts a backend's command and reports how that went.
-pub(super) fn start(backend: BackendName, driver: ProcessDriver, reporter: Reporter) {
-    tokio::spawn(async move {
-        let input = match driver.start().await {
-            Ok(instance) => {
-                watch_end(backend.clone(), driver, instance, reporter.clone());
-                Input::Started { backend, instance }
-            }
-            Err(error) => Input::StartFailed { backend, error: error.to_string() },
-        };
-        let _ = reporter.send(input).await;
-    });
+pub(super) async fn start(backend: BackendName, driver: ProcessDriver, reporter: Reporter) {
+    let input = match driver.start().await {
+        Ok(instance) => {
+            watch_end(backend.clone(), driver, instance, reporter.clone());
+            Input::Started { backend, instance }
+        }
+        Err(error) => Input::StartFailed { backend, error: error.to_string() },
+    };
+    // A runtime that has ended needs no report.
+    let _ = reporter.send(input).await;
 }
 
 /// Reports the end of a life, whenever that comes.
@@ -138,17 +137,10 @@ pub(super) fn watch_end(backend: BackendName, driver: ProcessDriver, instance: I
 }
 
 /// Ends a backend's processes and reports it with the flows that this cut.
-pub(super) fn stop(
-    backend: BackendName,
-    driver: ProcessDriver,
-    cut: Vec<crate::recovery::CutFlow>,
-    reporter: Reporter,
-) {
-    tokio::spawn(async move {
-        let input = match driver.stop(super::spec::STOP_GRACE).await {
-            Ok(()) => Input::Stopped { backend, cut },
-            Err(error) => Input::StartFailed { backend, error: error.to_string() },
-        };
-        let _ = reporter.send(input).await;
-    });
+pub(super) async fn stop(backend: BackendName, driver: ProcessDriver, cut: Vec<CutFlow>, reporter: Reporter) {
+    let input = match driver.stop(STOP_GRACE).await {
+        Ok(()) => Input::Stopped { backend, cut },
+        Err(error) => Input::StartFailed { backend, error: error.to_string() },
+    };
+    let _ = reporter.send(input).await;
 }
