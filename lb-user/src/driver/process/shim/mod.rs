@@ -2,39 +2,42 @@
 //! its own.
 //!
 //! It enters the backend's network namespace, runs the command there, keeps its output in a file, reaps
-//! every descendant and records how the command ended. When the command ends, so does whatever it left.
+//! every descendant and records how the command ended. What the command leaves behind is ended, too. What
+//! always holds: there is one shim a backend, and it lives as long as any process of that life does, so
+//! that its end proves that nothing is left.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+mod output;
+mod reaper;
+mod stage;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
-use super::log::Log;
-use super::record::{self, Ended, Launch, Running};
-use super::tree;
+use self::output::Output;
+use super::record::{self, Ended, Running};
+use super::{cgroup, tree};
 use crate::clock::Now;
 
-/// Descendants that outlive the command are killed again and again for at most this long.
-const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the end of the command waits to be recorded until the last it printed is kept.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Shows in `ps`; unlike the controller's, so that who kills that by name does not kill this.
+const COMM: &std::ffi::CStr = c"bt-shim";
 
 /// Runs the shim for the backend whose files are in `dir`. Its first line of output says `started PID`, or
 /// `error` and why.
 pub fn main(dir: &Path) -> ExitCode {
-    match start(dir) {
-        Ok((child, running)) => {
-            say(&format!("started {}", running.instance.pid));
-            watch(dir, child, &running);
+    match Life::begin(dir) {
+        Ok(life) => {
+            say(&format!("started {}", life.running.instance.pid));
+            life.watch(dir);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -49,18 +52,63 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-fn start(dir: &Path) -> Result<(Child, Running)> {
-    let launch = record::launch(dir).context("cannot read what to run")?;
-    // A controller's terminal must not end the backend with a Ctrl-C.
-    nix::unistd::setsid().context("cannot begin a session")?;
-    nix::sys::prctl::set_child_subreaper(true).context("cannot become the parent of orphans")?;
-    let netns = fs::File::open(&launch.netns)
-        .with_context(|| format!("cannot open network namespace {}", launch.netns.display()))?;
-    setns(&netns, CloneFlags::CLONE_NEWNET).context("cannot enter the network namespace")?;
-    if let Some(file) = &launch.resolv_conf {
-        replace_resolv_conf(file)?;
+/// One life of the command.
+struct Life {
+    running: Running,
+    output: Output,
+    cgroup_procs: Option<PathBuf>,
+    /// OOM kills of the cgroup in earlier lives.
+    oom_kills_before: u64,
+    /// Held until the shim ends.
+    _lock: File,
+}
+
+impl Life {
+    fn begin(dir: &Path) -> Result<Self> {
+        // A controller's terminal must not end the backend with a Ctrl-C.
+        nix::unistd::setsid().context("cannot begin a session")?;
+        nix::sys::prctl::set_child_subreaper(true).context("cannot become the parent of orphans")?;
+        nix::sys::prctl::set_name(COMM).context("cannot take a name")?;
+        let lock = record::lock(dir).context("processes of an earlier life have not ended yet")?;
+        record::forget(dir).context("cannot remove the record of an earlier life")?;
+        let launch = record::launch(dir).context("cannot read what to run")?;
+        stage::enter(&launch)?;
+        let (output, stdout, stderr) = Output::open(dir).context("cannot keep the command's output")?;
+        let oom_kills_before = launch.cgroup_procs.as_deref().map_or(0, cgroup::oom_kills_beside);
+        let child = stage::spawn(&launch, stdout, stderr)?;
+        ignore_signals();
+        if let Some(Err(error)) = launch.cgroup_procs.as_deref().map(cgroup::leave) {
+            output.note(&format!("the shim could not leave the cgroup, so its memory counts, too: {error}"));
+        }
+        let running = record_start(dir, &child).inspect_err(|_| {
+            // Nobody would ever find it.
+            reaper::end_now();
+        })?;
+        Ok(Self { running, output, cgroup_procs: launch.cgroup_procs, oom_kills_before, _lock: lock })
     }
-    let child = spawn(&launch)?;
+
+    fn watch(mut self, dir: &Path) {
+        let command = Pid::from_raw(self.running.instance.pid.cast_signed());
+        let end = reaper::wait_for(command);
+        let oom_kills = self.cgroup_procs.as_deref().map_or(0, cgroup::oom_kills_beside);
+        let status = match oom_kills.saturating_sub(self.oom_kills_before) {
+            0 => end,
+            kills => format!("{end}, after the kernel killed {kills} of its processes at the memory limit"),
+        };
+        self.output.finish(LAST_WORDS);
+        let ended = Ended { instance: self.running.instance, status, ended_unix_ms: Now::read().unix_ms };
+        if let Err(error) = record::note_ended(dir, &ended) {
+            self.output.note(&format!("the end of the command could not be recorded: {error}"));
+        }
+        let killed = reaper::end_leftovers(self.running.instance.pid);
+        if killed > 0 {
+            self.output.note(&format!("killed {killed} processes that the command had left behind"));
+        }
+        self.output.finish(LAST_WORDS);
+    }
+}
+
+fn record_start(dir: &Path, child: &Child) -> Result<Running> {
     let life = |pid| tree::instance(pid).context("a process vanished while it was being recorded");
     let running = Running {
         instance: life(child.id())?,
@@ -68,112 +116,18 @@ fn start(dir: &Path) -> Result<(Child, Running)> {
         started_unix_ms: Now::read().unix_ms,
     };
     record::note_running(dir, &running).context("cannot record what runs")?;
-    Ok((child, running))
+    Ok(running)
 }
 
-/// Shows the command another `/etc/resolv.conf`; the rest of the file system stays shared, later mounts included.
-fn replace_resolv_conf(file: &Path) -> Result<()> {
-    let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).context("cannot detach mounts")?;
-    mount(Some(file), "/etc/resolv.conf", none, MsFlags::MS_BIND, none)
-        .with_context(|| format!("cannot put {} over /etc/resolv.conf", file.display()))
-}
-
-/// Starts the command inside its cgroup, which the shim itself leaves again: its own memory is not the backend's.
-fn spawn(launch: &Launch) -> Result<Child> {
-    let [program, arguments @ ..] = &launch.command[..] else { anyhow::bail!("the command is empty") };
-    if let Some(procs) = &launch.cgroup_procs {
-        fs::write(procs, "0").with_context(|| format!("cannot join {}", procs.display()))?;
+/// From now on only SIGKILL ends the calling thread: without its shim a command would write to a broken pipe.
+/// Done after the command was started, which would inherit it.
+fn ignore_signals() {
+    let mut signals = SigSet::empty();
+    for signal in
+        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
+    {
+        signals.add(signal);
     }
-    let spawned = Command::new(program)
-        .args(arguments)
-        .current_dir(&launch.directory)
-        .env_clear()
-        .envs(launch.environment.iter().map(|(name, value)| (name, value)))
-        .env("BATON_SERVICE", launch.service.as_str())
-        .env("BATON_BACKEND", launch.backend.as_str())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot run `{program}`"));
-    if let Some(root) = launch.cgroup_procs.as_deref().and_then(|procs| procs.ancestors().nth(3)) {
-        fs::write(root.join("cgroup.procs"), "0").context("cannot leave the cgroup")?;
-    }
-    spawned
-}
-
-fn watch(dir: &Path, mut child: Child, running: &Running) {
-    let log = Arc::new(Mutex::new(Log::open(dir)));
-    let readers = [
-        child.stdout.take().map(|stream| follow(stream, "out", Arc::clone(&log))),
-        child.stderr.take().map(|stream| follow(stream, "err", Arc::clone(&log))),
-    ];
-    let status = reap_until_end(Pid::from_raw(child.id().cast_signed()));
-    sweep();
-    // All who held the other ends of the pipes are gone, so the readers come to an end.
-    for reader in readers.into_iter().flatten() {
-        let _ = reader.join();
-    }
-    let ended = Ended { instance: running.instance, status, ended_unix_ms: Now::read().unix_ms };
-    if let Err(error) = record::note_ended(dir, &ended) {
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.line("err", &format!("baton: the end of the command could not be recorded: {error}"));
-    }
-}
-
-/// Copies a stream to the log until its end, line by line; a line that never ends is broken up.
-fn follow(stream: impl Read + Send + 'static, name: &'static str, log: Arc<Mutex<Log>>) -> JoinHandle<()> {
-    const LINE_MAX: u64 = 64 << 10;
-    thread::spawn(move || {
-        let mut reader = BufReader::new(stream);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            match reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {
-                    let text = String::from_utf8_lossy(&line);
-                    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                    log.line(name, text.trim_end_matches(['\n', '\r']));
-                }
-            }
-        }
-    })
-}
-
-/// Reaps whatever ends until the command itself has; tells how it did.
-fn reap_until_end(command: Pid) -> String {
-    loop {
-        match waitpid(None::<Pid>, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == command => {
-                return format!("exited with status {code}");
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
-                return format!("killed by {signal}");
-            }
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return format!("ended, and could not be reaped: {error}"),
-        }
-    }
-}
-
-/// Ends what the command left behind.
-fn sweep() {
-    let deadline = Instant::now() + SWEEP_DEADLINE;
-    loop {
-        while matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
-        {
-        }
-        let left = tree::descendants(std::process::id());
-        if left.is_empty() || Instant::now() > deadline {
-            return;
-        }
-        for pid in left {
-            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    // It cannot fail for these; without it the shim is only easier to end.
+    let _ = signals.thread_block();
 }
