@@ -4,3 +4,4 @@
 pub mod aging;
 pub mod bench;
 pub mod frame;
+pub mod processes;

@@ -3,12 +3,14 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use futures::future::{Either, select};
+use http_body_util::{BodyExt, Empty};
 use hyper::Request;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -17,6 +19,9 @@ use tokio::time::timeout;
 
 use crate::net::netns::{NetnsHandle, run_in};
 use crate::recovery::Finding;
+
+/// So much of an answer's body is read; the rest is of no interest.
+const BODY_BYTES: usize = 64 << 10;
 
 /// How to ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,27 +74,58 @@ async fn ask(check: &Check, netns: &NetnsHandle, address: SocketAddrV4) -> Resul
     let stream = socket.connect(SocketAddr::V4(address)).await.map_err(|error| finding(&error))?;
     match check {
         Check::Tcp => Ok(()),
-        Check::Http { path, status } => get(stream, path, status).await,
+        Check::Http { path, status } => get(stream, address, path, status).await,
     }
 }
 
-async fn get(stream: TcpStream, path: &str, wanted: &RangeInclusive<u16>) -> Result<(), Finding> {
-    let wrong = |error: hyper::Error| Finding::WrongAnswer(error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(wrong)?;
-    // Ends with the connection, which ends with `sender`.
-    tokio::spawn(connection);
+async fn get(
+    stream: TcpStream,
+    address: SocketAddrV4,
+    path: &str,
+    wanted: &RangeInclusive<u16>,
+) -> Result<(), Finding> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(wrong)?;
     let request = Request::get(path)
-        .header("host", "baton-check")
+        .header("host", address.to_string())
+        .header("user-agent", "baton-check")
         .header("connection", "close")
-        .body(Empty::<Bytes>::new())
+        .body(Empty::new())
         .map_err(|error| Finding::WrongAnswer(error.to_string()))?;
-    let status = sender.send_request(request).await.map_err(wrong)?.status().as_u16();
-    if wanted.contains(&status) {
-        Ok(())
-    } else {
-        let (first, last) = (wanted.start(), wanted.end());
-        Err(Finding::WrongAnswer(format!("status {status}, wanted {first} to {last}")))
+    let (exchange, connection) = (pin!(exchange(sender, request, wanted)), pin!(connection));
+    // Both in this one future: however the check ends, it leaves neither a task nor a connection behind.
+    match select(exchange, connection).await {
+        Either::Left((result, _)) => result,
+        // What came in before the connection ended is still to be judged.
+        Either::Right((_, exchange)) => exchange.await,
     }
+}
+
+async fn exchange(
+    mut sender: SendRequest<Empty<Bytes>>,
+    request: Request<Empty<Bytes>>,
+    wanted: &RangeInclusive<u16>,
+) -> Result<(), Finding> {
+    let response = sender.send_request(request).await.map_err(wrong)?;
+    let status = response.status().as_u16();
+    if !wanted.contains(&status) {
+        let (first, last) = (wanted.start(), wanted.end());
+        return Err(Finding::WrongAnswer(format!("status {status}, wanted {first} to {last}")));
+    }
+    // An answer that breaks off is wrong, and one that is read to its end is closed without a reset.
+    let mut body = response.into_body();
+    let mut read = 0;
+    while read < BODY_BYTES
+        && let Some(frame) = body.frame().await
+    {
+        read += frame.map_err(wrong)?.data_ref().map_or(0, Bytes::len);
+    }
+    Ok(())
+}
+
+/// An HTTP error with what is behind it: "connection error" alone hides the reset.
+fn wrong(error: hyper::Error) -> Finding {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+    Finding::WrongAnswer(format!("{error}{}", cause.unwrap_or_default()))
 }
 
 fn finding(error: &io::Error) -> Finding {
@@ -103,7 +139,89 @@ fn finding(error: &io::Error) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+    use std::time::Instant;
+
     use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(500);
+
+    /// Answers one connection with `answer` after it has read a request, in this namespace.
+    fn server(answer: &'static [u8]) -> SocketAddrV4 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer);
+        });
+        address
+    }
+
+    fn http() -> Check {
+        "http:/health".parse().unwrap()
+    }
+
+    async fn ask_here(check: &Check, address: SocketAddrV4) -> Result<(), Finding> {
+        run(check, &NetnsHandle::own().unwrap(), address, LIMIT).await
+    }
+
+    #[tokio::test]
+    async fn the_right_answer_passes() {
+        let ok = b"HTTP/1.1 204 No Content\r\n\r\n";
+        assert_eq!(ask_here(&http(), server(ok)).await, Ok(()));
+        let long = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        assert_eq!(ask_here(&http(), server(long)).await, Ok(()));
+        assert_eq!(ask_here(&Check::Tcp, server(b"")).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_refused() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        drop(listener);
+        assert_eq!(ask_here(&Check::Tcp, address).await, Err(Finding::Refused));
+        assert_eq!(ask_here(&http(), address).await, Err(Finding::Refused));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_times_out() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        let begun = Instant::now();
+        assert_eq!(ask_here(&Check::Tcp, address).await, Ok(()));
+        assert_eq!(ask_here(&http(), address).await, Err(Finding::TimedOut));
+        assert!(begun.elapsed() >= LIMIT && begun.elapsed() < 3 * LIMIT);
+        // The check is over, so its connection is, too.
+        let closed = (0..2).map(|_| listener.accept().unwrap().0).all(|mut stream| {
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).is_ok()
+        });
+        assert!(closed);
+    }
+
+    #[tokio::test]
+    async fn other_answers_are_wrong_and_say_how() {
+        for (answer, why) in [
+            (&b"HTTP/1.1 503 Oh\r\ncontent-length: 0\r\n\r\n"[..], "status 503, wanted 200 to 399"),
+            (b"SSH-2.0-OpenSSH\r\n", "invalid"),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", "end of file"),
+            (b"", "closed"),
+        ] {
+            let found = ask_here(&http(), server(answer)).await.unwrap_err();
+            assert!(matches!(&found, Finding::WrongAnswer(text) if text.contains(why)), "{found:?}, {why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_network_without_a_way_there_is_unreachable() {
+        let empty = NetnsHandle::anonymous().unwrap();
+        let found = run(&Check::Tcp, &empty, "10.77.255.1:1".parse().unwrap(), LIMIT).await;
+        assert!(matches!(found, Err(Finding::Unreachable(_))), "{found:?}");
+    }
 
     #[test]
     fn a_check_is_tcp_or_http_with_a_path() {

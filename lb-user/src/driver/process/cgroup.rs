@@ -77,14 +77,19 @@ impl Cgroup {
     }
 
     fn bound(&self, bytes: u64) -> Result<(), CgroupError> {
-        let (memory, swap) = match self.version {
-            Version::V1 => ("memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", bytes)),
-            Version::V2 => ("memory.max", ("memory.swap.max", 0)),
+        let bytes = bytes.to_string();
+        let (memory, swap, limit_of_swap) = match self.version {
+            Version::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes.as_str()),
+            Version::V2 => ("memory.max", "memory.swap.max", "0"),
         };
-        write(&self.path.join(memory), &bytes.to_string())?;
-        let swap_file = self.path.join(swap.0);
         // Kernels without swap accounting have no such file.
-        if swap_file.exists() { write(&swap_file, &swap.1.to_string()) } else { Ok(()) }
+        let swap = Some(self.path.join(swap)).filter(|file| file.exists());
+        if let Some(file) = swap.as_ref().filter(|_| self.version == Version::V1) {
+            // It bounds the sum of both, so a group that is found must not be raised against its old bound.
+            write(file, "-1")?;
+        }
+        write(&self.path.join(memory), &bytes)?;
+        swap.map_or(Ok(()), |file| write(&file, limit_of_swap))
     }
 
     /// The file that a process joins the group by.
@@ -98,17 +103,18 @@ impl Cgroup {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
+    /// Kills every process of the group at once, where the kernel can (version 2, since 5.14).
+    pub fn kill_all(&self) {
+        let file = self.path.join("cgroup.kill");
+        if file.exists() {
+            // Who asks looks whether any is left.
+            let _ = fs::write(file, "1");
+        }
+    }
+
     /// How often the kernel has killed a process of the group for want of memory.
     pub fn oom_kills(&self) -> u64 {
-        let file = match self.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| line.strip_prefix("oom_kill "))
-            .find_map(|count| count.trim().parse().ok())
-            .unwrap_or(0)
+        oom_kills_beside(&self.procs())
     }
 
     /// Removes the groups of a service, whose processes must have ended; none is no error.
@@ -121,6 +127,31 @@ impl Cgroup {
         let _ = fs::remove_dir(root.join(PARENT));
         Ok(())
     }
+}
+
+/// Takes the calling process into the group whose `cgroup.procs` this is.
+pub(super) fn join(procs: &Path) -> io::Result<()> {
+    fs::write(procs, "0")
+}
+
+/// Takes the calling process out of the group whose `cgroup.procs` this is, to the root of the hierarchy.
+pub(super) fn leave(procs: &Path) -> io::Result<()> {
+    // `ROOT/baton/NAME-a/cgroup.procs`
+    let root = procs.ancestors().nth(3).ok_or(io::ErrorKind::NotFound)?;
+    fs::write(root.join("cgroup.procs"), "0")
+}
+
+/// [`Cgroup::oom_kills`] of the group whose `cgroup.procs` this is.
+pub(super) fn oom_kills_beside(procs: &Path) -> u64 {
+    // Version 2 and version 1, in this order; each has one of the files only.
+    let text = ["memory.events", "memory.oom_control"]
+        .into_iter()
+        .find_map(|name| fs::read_to_string(procs.with_file_name(name)).ok())
+        .unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("oom_kill "))
+        .find_map(|count| count.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -24,13 +24,14 @@ pub fn explain(port: u16, listeners: &[SocketAddr], last_lines: &[String]) -> St
     let why = if listeners.is_empty() {
         format!("the command runs but listens on no TCP port; it should listen on port {port}")
     } else if on_port.is_empty() {
-        let ports: Vec<_> = listeners.iter().map(SocketAddr::port).collect();
+        // Of several ports the one that can be reached is more likely meant.
+        let open = listeners.iter().find(|listener| !listener.ip().to_canonical().is_loopback());
         format!(
             "the command listens on {}, not on port {port}: pass `--port {}`, or make it listen on {port}",
             list(listeners),
-            ports.first().copied().unwrap_or(port)
+            open.or(listeners.first()).map_or(port, SocketAddr::port)
         )
-    } else if on_port.iter().all(|listener| listener.ip().is_loopback()) {
+    } else if on_port.iter().all(|listener| listener.ip().to_canonical().is_loopback()) {
         format!(
             "the command listens on {} only, which nobody outside can reach: make it listen on 0.0.0.0 or [::]",
             list(&on_port.into_iter().copied().collect::<Vec<_>>())
@@ -51,6 +52,8 @@ pub fn with_last_lines(why: String, last_lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
 
     fn said(listeners: &[&str]) -> String {
@@ -62,8 +65,20 @@ mod tests {
     fn each_cause_has_its_remedy() {
         assert!(said(&[]).contains("listens on no TCP port"));
         assert!(said(&["0.0.0.0:9000"]).contains("pass `--port 9000`"));
+        assert!(said(&["127.0.0.1:5005", "0.0.0.0:9000"]).contains("pass `--port 9000`"));
         assert!(said(&["127.0.0.1:8080", "[::1]:8080"]).contains("make it listen on 0.0.0.0"));
+        assert!(said(&["[::ffff:127.0.0.1]:8080"]).contains("make it listen on 0.0.0.0"));
         assert!(said(&["0.0.0.0:8080"]).contains("does not pass its check"));
+    }
+
+    #[test]
+    fn listening_sockets_are_found_and_others_are_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let found = listeners(std::process::id());
+        assert!(found.contains(&address) && !found.contains(&client.local_addr().unwrap()), "{found:?}");
+        assert!(listeners(u32::MAX / 4).is_empty());
     }
 
     #[test]

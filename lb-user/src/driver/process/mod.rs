@@ -13,16 +13,17 @@ mod tree;
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use cgroup::{Cgroup, CgroupError};
@@ -36,19 +37,28 @@ use crate::recovery::Instance;
 const START_DEADLINE: Duration = Duration::from_secs(10);
 /// Killed processes are gone within this, unless the kernel itself is stuck.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// A shim without descendants ends within this; one that does not is stuck and of no use any more.
+const SHIM_DEADLINE: Duration = Duration::from_secs(2);
+/// A shim records the end of its command within this.
+const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the end of a process is looked for while it is being stopped.
 const POLL: Duration = Duration::from_millis(10);
+/// A wait for the end of a process looks this often whether anybody still waits.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Why a command could not be started.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The previous life still runs.
-    #[error("{0} is still running as process {1}")]
+    #[error("backend {0} is still running as process {1}: stop it first")]
     StillRunning(String, u32),
-    /// Its files cannot be written.
-    #[error("cannot write {path}: {source}")]
+    /// What an earlier life left does not go away.
+    #[error(transparent)]
+    Left(#[from] StopError),
+    /// Its files cannot be written, or the shim's program cannot be run.
+    #[error("cannot use {path}: {source}")]
     Files {
-        /// What could not be written.
+        /// What could not be used.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -63,7 +73,7 @@ pub enum StartError {
 
 /// Why a backend could not be stopped.
 #[derive(Debug, Error)]
-#[error("processes {0:?} do not end even when killed: they hang in the kernel, see `cat /proc/PID/stack`")]
+#[error("processes {0:?} do not end even when killed: they hang in the kernel, see /proc/PID/stack")]
 pub struct StopError(Vec<u32>);
 
 /// One backend's processes.
@@ -72,15 +82,22 @@ pub struct ProcessDriver {
     dir: PathBuf,
     launch: Launch,
     cgroup: Option<Cgroup>,
+    shim: PathBuf,
 }
 
 impl ProcessDriver {
     /// The backend whose files are in `dir` and whose command `launch` describes.
     pub fn new(dir: PathBuf, launch: Launch, cgroup: Option<Cgroup>) -> Self {
-        Self { dir, launch, cgroup }
+        Self { dir, launch, cgroup, shim: "/proc/self/exe".into() }
     }
 
-    /// Starts a new life of the command.
+    /// Runs shims by another program than this one; its subcommand `shim DIR` must call [`shim::main`].
+    #[must_use]
+    pub fn with_shim(self, shim: PathBuf) -> Self {
+        Self { shim, ..self }
+    }
+
+    /// Starts a new life of the command, once nothing is left of the one before.
     pub async fn start(&self) -> Result<Instance, StartError> {
         if let Some(instance) = self.alive() {
             return Err(StartError::StillRunning(self.launch.backend.to_string(), instance.pid));
@@ -89,16 +106,17 @@ impl ProcessDriver {
             let path = path.to_owned();
             move |source| StartError::Files { path, source }
         };
+        self.kill_all().await?;
         fs::create_dir_all(&self.dir).map_err(failed(&self.dir))?;
-        record::forget(&self.dir).map_err(failed(&self.dir))?;
         record::write(&self.dir.join(record::LAUNCH), &self.launch).map_err(failed(&self.dir))?;
         timeout(START_DEADLINE, self.run_shim()).await.unwrap_or(Err(StartError::TimedOut))
     }
 
     /// Runs the shim and waits for its first line, which says how the start went.
     async fn run_shim(&self) -> Result<Instance, StartError> {
-        let executable = Path::new("/proc/self/exe");
-        let mut shim = Command::new(executable)
+        // It begins a session of its own, which it could not do as the leader of a process group.
+        let mut shim = Command::new(&self.shim)
+            .arg0("baton")
             .arg("shim")
             .arg(&self.dir)
             .stdin(Stdio::null())
@@ -106,7 +124,7 @@ impl ProcessDriver {
             .stderr(Stdio::null())
             .kill_on_drop(false)
             .spawn()
-            .map_err(|source| StartError::Files { path: executable.to_owned(), source })?;
+            .map_err(|source| StartError::Files { path: self.shim.clone(), source })?;
         let refused = |why: &str| StartError::Refused(why.to_owned());
         let output = shim.stdout.take().ok_or_else(|| refused("the shim has no output"))?;
         // The runtime reaps the shim when it ends; until then it is on its own.
@@ -134,58 +152,100 @@ impl ProcessDriver {
         record::running(&self.dir).filter(|running| tree::is_alive(running.instance))
     }
 
-    /// Every process of the life that runs.
+    /// Every process of the life that runs, and what it has left behind; the shim is not among them.
     pub fn processes(&self) -> Vec<u32> {
-        let shim = record::running(&self.dir).map(|running| running.shim);
-        let mut pids = self.cgroup.as_ref().map(Cgroup::processes).unwrap_or_default();
-        if let Some(shim) = shim.filter(|shim| tree::is_alive(*shim)) {
-            pids.extend(tree::descendants(shim.pid));
+        self.lives().into_iter().map(|life| life.pid).collect()
+    }
+
+    fn lives(&self) -> Vec<Instance> {
+        let running = record::running(&self.dir);
+        let shim = running.as_ref().map(|running| running.shim);
+        let mut lives: Vec<Instance> = self
+            .cgroup
+            .iter()
+            .flat_map(Cgroup::processes)
+            .filter_map(tree::find)
+            .map(|member| member.life)
+            .filter(|life| Some(*life) != shim)
+            .collect();
+        for root in running.iter().flat_map(|running| [running.shim, running.instance]) {
+            if tree::is_alive(root) {
+                lives.extend(tree::descendants(root.pid).into_iter().map(|member| member.life));
+                lives.extend(Some(root).filter(|root| Some(*root) != shim));
+            }
         }
-        pids.sort_unstable();
-        pids.dedup();
-        pids
+        lives.sort_unstable_by_key(|life| life.pid);
+        lives.dedup();
+        lives
+    }
+
+    /// The shim, if it lives.
+    fn shim(&self) -> Option<Instance> {
+        record::running(&self.dir).map(|running| running.shim).filter(|shim| tree::is_alive(*shim))
     }
 
     /// Waits until `instance` has ended and tells how.
     pub async fn ended(&self, instance: Instance) -> String {
         wait_for_end(instance).await;
-        // The shim records the end right after it has reaped the command.
-        let deadline = Instant::now() + KILL_DEADLINE;
+        let recorded = || record::ended(&self.dir).filter(|ended| ended.instance == instance);
+        let deadline = Instant::now() + RECORD_DEADLINE;
         loop {
-            if let Some(ended) = record::ended(&self.dir).filter(|ended| ended.instance == instance) {
+            // In this order: a shim that is gone by now has recorded all that it ever will.
+            let shim_lives = self.shim().is_some();
+            if let Some(ended) = recorded() {
                 return ended.status;
             }
-            if Instant::now() > deadline {
+            if !shim_lives || Instant::now() > deadline {
                 return "ended, and its shim did not say how".to_owned();
             }
             sleep(POLL).await;
         }
     }
 
-    /// Ends every process of the backend: politely, and after `grace` by force. Nothing running is no error.
+    /// Ends every process of the backend: politely, and after `grace` by force. When it returns `Ok` nothing is
+    /// left, the shim included. Nothing running is no error.
     pub async fn stop(&self, grace: Duration) -> Result<(), StopError> {
         if let Some(instance) = self.alive() {
-            let group = Pid::from_raw(instance.pid.cast_signed());
             // It may end at this very moment; what is left is looked at below.
-            let _ = killpg(group, Signal::SIGTERM);
+            let _ = killpg(Pid::from_raw(instance.pid.cast_signed()), Signal::SIGTERM);
             let deadline = Instant::now() + grace;
-            while tree::is_alive(instance) && Instant::now() < deadline {
+            while !self.is_gone() && Instant::now() < deadline {
                 sleep(POLL).await;
             }
         }
-        let deadline = Instant::now() + KILL_DEADLINE;
+        self.kill_all().await
+    }
+
+    fn is_gone(&self) -> bool {
+        self.shim().is_none() && self.lives().is_empty()
+    }
+
+    async fn kill_all(&self) -> Result<(), StopError> {
+        let begun = Instant::now();
+        // Without its shim a life has lost its orphans; its namespace still knows them.
+        let running = record::running(&self.dir);
+        let orphaned = running.is_some_and(|running| !tree::is_alive(running.shim))
+            && record::ended(&self.dir).is_none();
         loop {
-            let left = self.processes();
-            let shim = record::running(&self.dir).map(|running| running.shim);
-            let shim_lives = shim.is_some_and(tree::is_alive);
-            if left.is_empty() && !shim_lives {
+            let mut left = self.lives();
+            if orphaned {
+                left.extend(tree::inhabitants(&self.launch.netns).into_iter().map(|member| member.life));
+            }
+            let shim = self.shim();
+            if left.is_empty() && shim.is_none() {
                 return Ok(());
             }
-            if Instant::now() > deadline {
-                return Err(StopError(left));
+            if begun.elapsed() > KILL_DEADLINE {
+                return Err(StopError(left.into_iter().chain(shim).map(|life| life.pid).collect()));
             }
-            for pid in &left {
-                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            if let Some(cgroup) = self.cgroup.as_ref().filter(|_| !left.is_empty()) {
+                cgroup.kill_all();
+            }
+            if left.is_empty() && begun.elapsed() > SHIM_DEADLINE {
+                left.extend(shim);
+            }
+            for life in left {
+                tree::signal(life, rustix::process::Signal::KILL);
             }
             sleep(POLL).await;
         }
@@ -202,19 +262,18 @@ impl ProcessDriver {
     }
 }
 
-/// Waits on a thread: `pidfd` readiness needs no polling, and no process is reaped by accident.
+/// Waits on a thread of its own, which no end of a runtime has to wait for.
 async fn wait_for_end(instance: Instance) {
-    let Some(descriptor) = tree::open(instance) else { return };
-    let waiter = tokio::task::spawn_blocking(move || block_until_end(&descriptor));
-    // A panic of the waiter is the end of waiting, too.
-    let _ = waiter.await;
-}
-
-fn block_until_end(descriptor: &OwnedFd) {
-    use std::os::fd::AsFd;
-
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let mut descriptors = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-    // Interrupted calls are repeated; any other error would not get better.
-    while poll(&mut descriptors, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+    let (sender, receiver) = oneshot::channel();
+    let waiter = thread::Builder::new().name("wait-for-end".to_owned()).spawn(move || {
+        while !sender.is_closed() && !tree::wait(instance, WAIT) {}
+        // Nobody may be waiting any more.
+        let _ = sender.send(());
+    });
+    // A thread that could not be made has dropped the sender: there is nothing left to do but to look.
+    if waiter.is_err() || receiver.await.is_err() {
+        while tree::is_alive(instance) {
+            sleep(WAIT).await;
+        }
+    }
 }

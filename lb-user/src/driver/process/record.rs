@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,10 @@ pub(super) const LAUNCH: &str = "launch.json";
 const RUNNING: &str = "running.json";
 /// How it ended; written by the shim.
 const ENDED: &str = "ended.json";
+/// Held by a shim for as long as it or any descendant of the command lives.
+const LOCK: &str = "shim.lock";
+/// How long a new shim waits for the one before it, which may be about to end.
+const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What to run, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +87,22 @@ pub(super) fn note_ended(dir: &Path, ended: &Ended) -> io::Result<()> {
     write(&dir.join(ENDED), ended)
 }
 
+/// Makes the caller the one shim of the backend, until the file is dropped: whatever controllers do or die
+/// of, no backend has two lives at once.
+pub(super) fn lock(dir: &Path) -> io::Result<fs::File> {
+    let file = fs::File::create(dir.join(LOCK))?;
+    let deadline = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Removes what an earlier life left, so that nothing old is taken for new.
 pub(super) fn forget(dir: &Path) -> io::Result<()> {
     for name in [RUNNING, ENDED] {
@@ -95,10 +118,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)
 }
 
-/// Writes a document so that a reader finds the old one or the new one, never half of one.
+/// Writes a document so that a reader finds the old one or the new one, never half of one. Only its owner may
+/// read it: environments hold secrets.
 pub(crate) fn write<T: Serialize>(path: &Path, document: &T) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut file = fs::File::create(&temporary)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(&serde_json::to_vec_pretty(document).map_err(io::Error::other)?)?;
     file.sync_all()?;
     fs::rename(temporary, path)

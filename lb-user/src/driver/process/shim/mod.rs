@@ -1,0 +1,133 @@
+//! The parent of one life of a backend's command: `baton shim DIR`, started by the controller and then on
+//! its own.
+//!
+//! It enters the backend's network namespace, runs the command there, keeps its output in a file, reaps
+//! every descendant and records how the command ended. What the command leaves behind is ended, too. What
+//! always holds: there is one shim a backend, and it lives as long as any process of that life does, so
+//! that its end proves that nothing is left.
+
+mod output;
+mod reaper;
+mod stage;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::Pid;
+
+use self::output::Output;
+use super::record::{self, Ended, Running};
+use super::{cgroup, tree};
+use crate::clock::Now;
+
+/// How long the end of the command waits to be recorded until the last it printed is kept.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Shows in `ps`; unlike the controller's, so that who kills that by name does not kill this.
+const COMM: &std::ffi::CStr = c"bt-shim";
+
+/// Runs the shim for the backend whose files are in `dir`. Its first line of output says `started PID`, or
+/// `error` and why.
+pub fn main(dir: &Path) -> ExitCode {
+    match Life::begin(dir) {
+        Ok(life) => {
+            say(&format!("started {}", life.running.instance.pid));
+            life.watch(dir);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&format!("error {error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The controller may be gone by now, so nobody may be reading.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// One life of the command.
+struct Life {
+    running: Running,
+    output: Output,
+    cgroup_procs: Option<PathBuf>,
+    /// OOM kills of the cgroup in earlier lives.
+    oom_kills_before: u64,
+    /// Held until the shim ends.
+    _lock: File,
+}
+
+impl Life {
+    fn begin(dir: &Path) -> Result<Self> {
+        // A controller's terminal must not end the backend with a Ctrl-C.
+        nix::unistd::setsid().context("cannot begin a session")?;
+        nix::sys::prctl::set_child_subreaper(true).context("cannot become the parent of orphans")?;
+        nix::sys::prctl::set_name(COMM).context("cannot take a name")?;
+        let lock = record::lock(dir).context("processes of an earlier life have not ended yet")?;
+        record::forget(dir).context("cannot remove the record of an earlier life")?;
+        let launch = record::launch(dir).context("cannot read what to run")?;
+        stage::enter(&launch)?;
+        let (output, stdout, stderr) = Output::open(dir).context("cannot keep the command's output")?;
+        let oom_kills_before = launch.cgroup_procs.as_deref().map_or(0, cgroup::oom_kills_beside);
+        let child = stage::spawn(&launch, stdout, stderr)?;
+        ignore_signals();
+        if let Some(Err(error)) = launch.cgroup_procs.as_deref().map(cgroup::leave) {
+            output.note(&format!("the shim could not leave the cgroup, so its memory counts, too: {error}"));
+        }
+        let running = record_start(dir, &child).inspect_err(|_| {
+            // Nobody would ever find it.
+            reaper::end_now();
+        })?;
+        Ok(Self { running, output, cgroup_procs: launch.cgroup_procs, oom_kills_before, _lock: lock })
+    }
+
+    fn watch(mut self, dir: &Path) {
+        let command = Pid::from_raw(self.running.instance.pid.cast_signed());
+        let end = reaper::wait_for(command);
+        let oom_kills = self.cgroup_procs.as_deref().map_or(0, cgroup::oom_kills_beside);
+        let status = match oom_kills.saturating_sub(self.oom_kills_before) {
+            0 => end,
+            kills => format!("{end}, after the kernel killed {kills} of its processes at the memory limit"),
+        };
+        self.output.finish(LAST_WORDS);
+        let ended = Ended { instance: self.running.instance, status, ended_unix_ms: Now::read().unix_ms };
+        if let Err(error) = record::note_ended(dir, &ended) {
+            self.output.note(&format!("the end of the command could not be recorded: {error}"));
+        }
+        let killed = reaper::end_leftovers(self.running.instance.pid);
+        if killed > 0 {
+            self.output.note(&format!("killed {killed} processes that the command had left behind"));
+        }
+        self.output.finish(LAST_WORDS);
+    }
+}
+
+fn record_start(dir: &Path, child: &Child) -> Result<Running> {
+    let life = |pid| tree::instance(pid).context("a process vanished while it was being recorded");
+    let running = Running {
+        instance: life(child.id())?,
+        shim: life(std::process::id())?,
+        started_unix_ms: Now::read().unix_ms,
+    };
+    record::note_running(dir, &running).context("cannot record what runs")?;
+    Ok(running)
+}
+
+/// From now on only SIGKILL ends the calling thread: without its shim a command would write to a broken pipe.
+/// Done after the command was started, which would inherit it.
+fn ignore_signals() {
+    let mut signals = SigSet::empty();
+    for signal in
+        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
+    {
+        signals.add(signal);
+    }
+    // It cannot fail for these; without it the shim is only easier to end.
+    let _ = signals.thread_block();
+}
