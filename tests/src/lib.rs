@@ -1,7 +1,8 @@
-//! What the tests share: frames made and read by an independent library, a data plane to run them on, and a
+//! What the tests share: frames made and read by an independent library, a data plane to run them on, a lab, and a
 //! service that ages.
 
 pub mod aging;
 pub mod bench;
 pub mod frame;
+pub mod lab;
 pub mod processes;

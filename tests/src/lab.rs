@@ -1,0 +1,363 @@
+//! The lab: a whole host inside a network namespace, the real `baton` on it, real clients in front.
+//!
+//! A lab host has no route to anywhere but its own services, so no packet of a test can leave the machine.
+//! Whatever a test started is gone when the lab is dropped, also when the test fails.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use baton::load::{self, Plan, Report, RequestKind};
+use baton::net::netlink::Netlink;
+use baton::net::netns::{NetnsHandle, run_in};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Where clients of the lab's service go.
+pub const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 8080);
+/// Nothing in the lab takes longer, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A host with one service, not yet started.
+pub struct Lab {
+    netns: NetnsHandle,
+    name: String,
+    files: TempDir,
+    controller: Option<Child>,
+    command_line: Vec<String>,
+    starts: u32,
+}
+
+impl Lab {
+    /// A host of its own with a service of its own name.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let netns = NetnsHandle::anonymous().expect("namespaces: run the tests as root");
+        let name = format!("lab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let files = tempfile::tempdir().unwrap();
+        let lab = Self { netns, name, files, controller: None, command_line: Vec::new(), starts: 0 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // The loopback interface has index 1 in every namespace.
+        runtime.block_on(async { Netlink::open(&lab.netns).unwrap().set_up(1).await }).unwrap();
+        lab
+    }
+
+    /// The host's namespace.
+    pub fn netns(&self) -> &NetnsHandle {
+        &self.netns
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A file that vanishes with the lab.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    /// Starts the service with quick checks and waits until both backends are ready.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the controller's output if it does not come up.
+    pub fn up(&mut self, flags: &[&str], command: &[&str]) {
+        let quick = ["--check-period", "50ms", "--probe-period", "100ms"];
+        let mut line: Vec<String> =
+            ["up", "--vip", &VIP.to_string(), "--name", &self.name].map(str::to_owned).to_vec();
+        line.extend(quick.iter().chain(flags).chain(&["--"]).chain(command).map(|word| (*word).to_owned()));
+        self.command_line = line;
+        self.up_again();
+    }
+
+    /// Starts the controller again with the same command line, and waits until both backends are ready.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the controller's output if it does not come up.
+    pub fn up_again(&mut self) {
+        self.starts += 1;
+        let output = File::create(self.output_file()).unwrap();
+        let mut command = Command::new(baton());
+        command
+            .args(&self.command_line)
+            .stdin(Stdio::null())
+            .stderr(output.try_clone().unwrap())
+            .stdout(output);
+        self.controller = Some(run_in(&self.netns, || command.spawn()).unwrap().unwrap());
+        eventually("both backends are ready", || {
+            let exited = self.controller.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(exited.is_none(), "the controller ended: {}", self.output());
+            let mut states = self.states();
+            states.sort();
+            states == ["active", "standby"]
+        });
+    }
+
+    /// Starts the healthy service and waits until both backends are ready.
+    pub fn up_healthy(&mut self, flags: &[&str]) {
+        let log = self.execution_log();
+        let service = aging_service();
+        let command =
+            [&service, "--listen", "0.0.0.0:8080", "--healthy", "--execution-log", log.to_str().unwrap()];
+        self.up(flags, &command);
+    }
+
+    /// Where the service of [`Lab::up_healthy`] writes down what it executed.
+    pub fn execution_log(&self) -> PathBuf {
+        self.file("executed")
+    }
+
+    fn output_file(&self) -> PathBuf {
+        self.file(&format!("controller-{}", self.starts))
+    }
+
+    /// What the controller has printed since it was last started.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.output_file()).unwrap_or_default()
+    }
+
+    /// The controller's process id.
+    pub fn controller(&self) -> u32 {
+        self.controller.as_ref().expect("a controller").id()
+    }
+
+    /// Kills the controller as a crash would.
+    pub fn kill_controller(&mut self) {
+        let mut controller = self.controller.take().expect("a controller");
+        controller.kill().unwrap();
+        controller.wait().unwrap();
+    }
+
+    /// Ends the controller in good order and returns its exit code.
+    pub fn end_controller(&mut self) -> Option<i32> {
+        let mut controller = self.controller.take()?;
+        kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM).unwrap();
+        controller.wait().unwrap().code()
+    }
+
+    /// Runs `baton` on the host to its end.
+    pub fn baton(&self, words: &[&str]) -> Output {
+        run_in(&self.netns, || Command::new(baton()).args(words).stdin(Stdio::null()).output())
+            .unwrap()
+            .unwrap()
+    }
+
+    /// `baton rejuvenate --wait --json`: the exit code and the report, or what it said instead.
+    pub fn rejuvenate(&self) -> (Option<i32>, Result<Value, String>) {
+        let output = self.baton(&["rejuvenate", &self.name, "--wait", "--json"]);
+        let report = serde_json::from_slice(&output.stdout);
+        (output.status.code(), report.map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// The service in `baton status --json`; null while no controller answers.
+    pub fn status(&self) -> Value {
+        let output = self.baton(&["status", "--name", &self.name, "--json"]);
+        let mut all: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        all.get_mut(0).map(Value::take).unwrap_or_default()
+    }
+
+    /// The states of both backends.
+    pub fn states(&self) -> Vec<String> {
+        let text = |backend: &Value| backend["state"].as_str().unwrap_or_default().to_owned();
+        self.status()["backends"].as_array().map(|all| all.iter().map(text).collect()).unwrap_or_default()
+    }
+
+    /// A backend of the status by its state.
+    ///
+    /// # Panics
+    ///
+    /// Panics if none has this state.
+    pub fn backend(&self, state: &str) -> Value {
+        let status = self.status();
+        let backends = status["backends"].as_array().expect("a service that is up");
+        backends
+            .iter()
+            .find(|backend| backend["state"] == state)
+            .unwrap_or_else(|| panic!("{status:#}"))
+            .clone()
+    }
+
+    /// The events of the service, one line each.
+    pub fn events(&self) -> String {
+        String::from_utf8(self.baton(&["events", "--name", &self.name]).stdout).unwrap()
+    }
+
+    /// Puts load on the service from this host until `time` is over, while `meanwhile` runs.
+    pub fn load(&self, rate: f64, time: Duration, kinds: &[&str], meanwhile: impl FnOnce()) -> Report {
+        let mut plan = Plan::new(VIP.into());
+        plan.kinds = kinds.iter().map(|kind| kind.parse::<RequestKind>().unwrap()).collect();
+        (plan.rate, plan.duration) = (rate, time);
+        thread::scope(|scope| {
+            let load = scope.spawn(|| run_in(&self.netns, || load::run_blocking(&plan, &mut ())));
+            meanwhile();
+            load.join().unwrap().unwrap().unwrap()
+        })
+    }
+
+    /// Opens a connection to the VIP from this host.
+    pub fn connect(&self) -> Client {
+        Client::connect(&self.netns, VIP).expect("a service that accepts")
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let said = self.output();
+        self.end_controller();
+        let down = self.baton(&["down", "--name", &self.name]);
+        if thread::panicking() {
+            eprintln!("the controller said:\n{said}");
+            return;
+        }
+        assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+        let left = leftovers(&self.name);
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+/// Everything on this machine that bears the name of a service.
+pub fn leftovers(service: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    for directory in [
+        "/run/netns",
+        "/run/baton",
+        "/sys/fs/bpf/baton/v1",
+        "/sys/fs/cgroup/memory/baton",
+        "/sys/fs/cgroup/baton",
+    ] {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        left.extend(
+            entries.map(|entry| entry.path().display().to_string()).filter(|path| path.contains(service)),
+        );
+    }
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(" shim ") && line.contains(service) {
+            left.push(line);
+        }
+    }
+    left
+}
+
+/// A connection that carries one request after another.
+pub struct Client {
+    stream: TcpStream,
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The backend that names itself in the headers.
+    pub backend: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    /// Connects from inside a namespace.
+    pub fn connect(from: &NetnsHandle, to: SocketAddrV4) -> io::Result<Self> {
+        let stream = run_in(from, || TcpStream::connect_timeout(&to.into(), PATIENCE)).unwrap()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream })
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Sends a GET and leaves the answer to [`Client::read`].
+    pub fn send(&mut self, path: &str) -> io::Result<()> {
+        self.stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: lab\r\n\r\n").as_bytes())
+    }
+
+    /// Reads one answer.
+    pub fn read(&mut self) -> io::Result<Answer> {
+        let mut bytes = Vec::new();
+        loop {
+            if let Some(answer) = parse(&bytes) {
+                return Ok(answer);
+            }
+            let mut more = [0; 16 << 10];
+            match self.stream.read(&mut more)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => bytes.extend_from_slice(&more[..count]),
+            }
+        }
+    }
+
+    /// Sends a GET and reads the answer.
+    pub fn get(&mut self, path: &str) -> io::Result<Answer> {
+        self.send(path)?;
+        self.read()
+    }
+}
+
+/// The answer in `bytes`, once it is complete; the lab's services always say how long it is, or chunk it.
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = response.parse(bytes).expect("HTTP") else { return None };
+    let header = |name: &str| {
+        let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        String::from_utf8(found.value.to_vec()).ok()
+    };
+    let rest = &bytes[start..];
+    let complete = match header("content-length") {
+        Some(length) => rest.len() == length.parse::<usize>().unwrap(),
+        None => rest.ends_with(b"0\r\n\r\n"),
+    };
+    complete.then(|| Answer {
+        status: response.code.unwrap(),
+        backend: header("x-baton-backend").unwrap_or_default(),
+        body: rest.to_vec(),
+    })
+}
+
+/// Waits for a condition.
+///
+/// # Panics
+///
+/// Panics if it does not come true in time.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The `baton` that was built beside the tests.
+pub fn baton() -> PathBuf {
+    beside_tests("baton")
+}
+
+/// The aging service that was built beside the tests.
+pub fn aging_service() -> String {
+    beside_tests("aging-service").to_str().unwrap().to_owned()
+}
+
+fn beside_tests(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let path = own.ancestors().nth(2).map(|profile| profile.join(name)).unwrap_or_default();
+    assert!(Path::new(&path).exists(), "{} is not built: `cargo xtask build` builds it", path.display());
+    path
+}
