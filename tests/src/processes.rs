@@ -29,6 +29,9 @@ pub struct Backend {
 
 impl Backend {
     /// A backend whose command is `script`, run by `sh`, with `shim` as the program that runs shims.
+    ///
+    /// # Panics
+    /// If it cannot be made, as without root.
     pub fn new(shim: &str, script: &str, memory_max: Option<u64>) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let service: ServiceName = format!("proc-{}-{number}", id()).parse().unwrap();
@@ -98,7 +101,10 @@ impl Drop for Backend {
     }
 }
 
-/// Waits until `condition` holds; panics, and says what was waited for, if it does not within 10 s.
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// With `what` was waited for, if that does not come within 10 s.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -25,6 +25,6 @@ async fn start(dir: &Path, launch: &Path) -> Result<ExitCode> {
     let launch: Launch = serde_json::from_slice(&std::fs::read(launch).context("cannot read LAUNCH")?)?;
     let instance = ProcessDriver::new(dir.to_owned(), launch, None).start().await?;
     println!("{}", serde_json::to_string(&instance)?);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     Ok(ExitCode::SUCCESS)
 }

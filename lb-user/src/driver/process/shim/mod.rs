@@ -17,7 +17,7 @@ use std::process::{Child, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::Pid;
 
 use self::output::Output;
@@ -73,10 +73,15 @@ impl Life {
         record::forget(dir).context("cannot remove the record of an earlier life")?;
         let launch = record::launch(dir).context("cannot read what to run")?;
         stage::enter(&launch)?;
-        let (output, stdout, stderr) = Output::open(dir).context("cannot keep the command's output")?;
+        // Threads inherit what is ignored, and so would the command.
+        let heard = ignore_signals().context("cannot ignore signals")?;
+        let opened = Output::open(dir).context("cannot keep the command's output");
+        heard.thread_set_mask().context("cannot hear signals again")?;
+        let (output, stdout, stderr) = opened?;
         let oom_kills_before = launch.cgroup_procs.as_deref().map_or(0, cgroup::oom_kills_beside);
         let child = stage::spawn(&launch, stdout, stderr)?;
-        ignore_signals();
+        // It could not fail before, and without it the shim is only easier to end.
+        let _ = ignore_signals();
         if let Some(Err(error)) = launch.cgroup_procs.as_deref().map(cgroup::leave) {
             output.note(&format!("the shim could not leave the cgroup, so its memory counts, too: {error}"));
         }
@@ -119,15 +124,10 @@ fn record_start(dir: &Path, child: &Child) -> Result<Running> {
     Ok(running)
 }
 
-/// From now on only SIGKILL ends the calling thread: without its shim a command would write to a broken pipe.
-/// Done after the command was started, which would inherit it.
-fn ignore_signals() {
-    let mut signals = SigSet::empty();
-    for signal in
-        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
-    {
-        signals.add(signal);
-    }
-    // It cannot fail for these; without it the shim is only easier to end.
-    let _ = signals.thread_block();
+/// From now on only SIGKILL ends the calling thread and those that it makes: without its shim a command would
+/// write to a broken pipe. Returns what it heard until now.
+fn ignore_signals() -> nix::Result<SigSet> {
+    let signals =
+        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+    SigSet::from_iter(signals).thread_swap_mask(SigmaskHow::SIG_BLOCK)
 }

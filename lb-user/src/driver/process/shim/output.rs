@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::ignore_signals;
 use crate::driver::process::log::Log;
 
 /// A line that is longer is broken up.
@@ -36,10 +35,7 @@ impl Output {
     fn follow(&mut self, stream: PipeReader, name: &'static str) -> io::Result<()> {
         let log = Arc::clone(&self.log);
         let builder = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
-        self.readers.push(builder.spawn(move || {
-            ignore_signals();
-            copy(stream, name, &log);
-        })?);
+        self.readers.push(builder.spawn(move || copy(stream, name, &log))?);
         Ok(())
     }
 
