@@ -20,8 +20,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Where clients of the lab's service go.
-pub const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 8080);
+/// The port of every lab's service.
+const PORT: u16 = 8080;
 /// Nothing in the lab takes longer, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -29,6 +29,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Lab {
     netns: NetnsHandle,
     name: String,
+    vip: SocketAddrV4,
     files: TempDir,
     controller: Option<Child>,
     command_line: Vec<String>,
@@ -40,9 +41,13 @@ impl Lab {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let netns = NetnsHandle::anonymous().expect("namespaces: run the tests as root");
-        let name = format!("lab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (process, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("lab-{process}-{number}");
+        // Services of one machine never share a VIP, even on hosts that do not see each other.
+        let [_, high, middle, low] = (process << 6 | number & 0x3f).to_be_bytes();
+        let vip = SocketAddrV4::new(Ipv4Addr::new(10, 78 + high % 16, middle, low), PORT);
         let files = tempfile::tempdir().unwrap();
-        let lab = Self { netns, name, files, controller: None, command_line: Vec::new(), starts: 0 };
+        let lab = Self { netns, name, vip, files, controller: None, command_line: Vec::new(), starts: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         // The loopback interface has index 1 in every namespace.
         runtime.block_on(async { Netlink::open(&lab.netns).unwrap().set_up(1).await }).unwrap();
@@ -52,6 +57,11 @@ impl Lab {
     /// The host's namespace.
     pub fn netns(&self) -> &NetnsHandle {
         &self.netns
+    }
+
+    /// Where clients of the service go.
+    pub fn vip(&self) -> SocketAddrV4 {
+        self.vip
     }
 
     /// The service's name.
@@ -72,7 +82,7 @@ impl Lab {
     pub fn up(&mut self, flags: &[&str], command: &[&str]) {
         let quick = ["--check-period", "50ms", "--probe-period", "100ms"];
         let mut line: Vec<String> =
-            ["up", "--vip", &VIP.to_string(), "--name", &self.name].map(str::to_owned).to_vec();
+            ["up", "--vip", &self.vip.to_string(), "--name", &self.name].map(str::to_owned).to_vec();
         line.extend(quick.iter().chain(flags).chain(&["--"]).chain(command).map(|word| (*word).to_owned()));
         self.command_line = line;
         self.up_again();
@@ -140,7 +150,8 @@ impl Lab {
     /// Ends the controller in good order and returns its exit code.
     pub fn end_controller(&mut self) -> Option<i32> {
         let mut controller = self.controller.take()?;
-        kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM).unwrap();
+        // One that has ended already is only reaped.
+        let _ = kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM);
         controller.wait().unwrap().code()
     }
 
@@ -193,9 +204,7 @@ impl Lab {
 
     /// Puts load on the service from this host until `time` is over, while `meanwhile` runs.
     pub fn load(&self, rate: f64, time: Duration, kinds: &[&str], meanwhile: impl FnOnce()) -> Report {
-        let mut plan = Plan::new(VIP.into());
-        plan.kinds = kinds.iter().map(|kind| kind.parse::<RequestKind>().unwrap()).collect();
-        (plan.rate, plan.duration) = (rate, time);
+        let plan = self.load_plan(rate, time, kinds);
         thread::scope(|scope| {
             let load = scope.spawn(|| run_in(&self.netns, || load::run_blocking(&plan, &mut ())));
             meanwhile();
@@ -203,9 +212,17 @@ impl Lab {
         })
     }
 
+    /// A plan of requests to the service.
+    pub fn load_plan(&self, rate: f64, time: Duration, kinds: &[&str]) -> Plan {
+        let mut plan = Plan::new(self.vip.into());
+        plan.kinds = kinds.iter().map(|kind| kind.parse::<RequestKind>().unwrap()).collect();
+        (plan.rate, plan.duration) = (rate, time);
+        plan
+    }
+
     /// Opens a connection to the VIP from this host.
     pub fn connect(&self) -> Client {
-        Client::connect(&self.netns, VIP).expect("a service that accepts")
+        Client::connect(&self.netns, self.vip).expect("a service that accepts")
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use baton::net::netns::run_in;
 use baton_tests::lab::{Lab, eventually, leftovers};
 use serde_json::Value;
 
@@ -21,40 +22,20 @@ fn ten_killed_controllers_in_a_row_lose_nothing_and_restart_nothing() {
     let mut lab = Lab::new();
     lab.up_healthy(&[]);
     let before = lab.status();
-    let netns = lab.netns().file().try_clone().unwrap();
-    drop(netns);
+    let load = lab.load_plan(150.0, Duration::from_secs(15), &MIXED);
+    let host = lab.netns().try_clone().unwrap();
     let report = thread::scope(|scope| {
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let load = {
-            let client = baton::net::netns::NetnsHandle::open(&namespace_of(&lab)).unwrap();
-            scope.spawn(move || {
-                baton::net::netns::run_in(&client, || {
-                    let mut plan = baton::load::Plan::new(baton_tests::lab::VIP.into());
-                    plan.kinds = MIXED.iter().map(|kind| kind.parse().unwrap()).collect();
-                    (plan.rate, plan.duration) = (150.0, Duration::from_secs(15));
-                    let report = baton::load::run_blocking(&plan, &mut ()).unwrap();
-                    drop(stopped);
-                    report
-                })
-                .unwrap()
-            })
-        };
+        let load = scope.spawn(|| run_in(&host, || baton::load::run_blocking(&load, &mut ())));
         for _ in 0..10 {
             lab.kill_controller();
             lab.up_again();
         }
-        drop(stop);
-        load.join().unwrap()
+        load.join().unwrap().unwrap().unwrap()
     });
     assert!(report.summary.is_clean(), "{}", baton::load::render(&report.summary));
     let after = lab.status();
     assert_eq!(pids(&before), pids(&after));
     assert_eq!(before["epoch"], after["epoch"]);
-}
-
-/// The host's namespace as a file, through the controller that runs in it.
-fn namespace_of(lab: &Lab) -> std::path::PathBuf {
-    format!("/proc/{}/ns/net", lab.controller()).into()
 }
 
 #[test]

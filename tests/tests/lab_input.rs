@@ -3,12 +3,12 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use baton_tests::lab::{Lab, VIP, aging_service, baton, leftovers};
+use baton_tests::lab::{Lab, aging_service, baton, leftovers};
 
 /// Runs `baton up` with these flags and this command; it must fail with this code and say all of this.
 #[track_caller]
 fn assert_refused(lab: &Lab, flags: &[&str], command: &[&str], code: i32, said: &[&str]) {
-    let vip = VIP.to_string();
+    let vip = lab.vip().to_string();
     let mut words = vec!["up", "--name", lab.name(), "--check-period", "50ms"];
     if !flags.contains(&"--vip") {
         words.extend(["--vip", &vip]);
@@ -49,7 +49,7 @@ fn a_vip_that_is_taken_is_refused_by_the_name_of_who_has_it() {
     let other = Lab::new();
     assert_refused(&other, &["--vip", "127.0.0.1:80"], &["true"], 1, &["127.0.0.1", "loopback"]);
     lab.up_healthy(&[]);
-    let vip = VIP.to_string();
+    let vip = lab.vip().to_string();
     let name = format!("{}-2", lab.name());
     let output = lab.baton(&["up", "--name", &name, "--vip", &vip, "--", "true"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -97,7 +97,7 @@ fn an_unknown_service_is_named_with_those_that_are_up() {
 fn a_second_controller_and_another_command_under_the_same_name_are_refused() {
     let mut lab = Lab::new();
     lab.up_healthy(&[]);
-    let vip = VIP.to_string();
+    let vip = lab.vip().to_string();
     let words = ["up", "--name", lab.name(), "--vip", &vip, "--", "true"];
     let second = lab.baton(&words);
     let stderr = String::from_utf8_lossy(&second.stderr).into_owned();

@@ -90,6 +90,12 @@ impl NetnsHandle {
         })?
     }
 
+    /// Another handle on the same namespace.
+    pub fn try_clone(&self) -> Result<Self, NetnsError> {
+        let file = self.file.try_clone().map_err(failed("duplicate", &self.path))?;
+        Ok(Self { file, path: self.path.clone() })
+    }
+
     /// The file that the namespace was opened by.
     pub fn path(&self) -> &Path {
         &self.path

@@ -172,8 +172,14 @@ impl Runtime {
             let outputs = next.step(now, input.clone());
             match self.journal.append(&records(&outputs)) {
                 Ok(()) => {
+                    let handed_over =
+                        outputs.iter().any(|o| matches!(o, Output::Event(Event::Handover { .. })));
                     self.coordinator = next;
                     self.carry_out(outputs, now);
+                    if handed_over {
+                        // What was open at the handover is known only now: short flows end at once.
+                        self.report_flows();
+                    }
                     return;
                 }
                 Err(error) => {
@@ -250,10 +256,15 @@ impl Runtime {
             }
         }
         self.retry_journal(now);
-        if !self.coordinator.wants_flows() {
+        if self.coordinator.wants_flows() {
+            self.report_flows();
+        } else {
             self.step(&Input::Tick);
-            return;
         }
+    }
+
+    /// Counts the open flows of each backend and tells the coordinator.
+    fn report_flows(&mut self) {
         let Some(flows) = self.parts.flows() else { return };
         let counts: Vec<_> = self
             .parts
