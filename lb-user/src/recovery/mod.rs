@@ -12,7 +12,6 @@ pub mod journal;
 mod message;
 mod policy;
 pub mod report;
-mod resume;
 #[cfg(test)]
 mod tests;
 

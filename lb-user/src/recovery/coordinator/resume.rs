@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use super::backend::{Backend, State};
-use super::coordinator::Coordinator;
-use super::cycle::Cycle;
-use super::event::Event;
-use super::journal::Record;
-use super::message::{Instance, Output, Steering};
-use super::policy::Policy;
-use super::report::Outcome;
+use super::Coordinator;
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
+use crate::recovery::backend::{Backend, State};
+use crate::recovery::cycle::Cycle;
+use crate::recovery::event::Event;
+use crate::recovery::journal::Record;
+use crate::recovery::message::{Instance, Output, Steering};
+use crate::recovery::policy::Policy;
+use crate::recovery::report::Outcome;
 
 impl Coordinator {
     /// A service that an earlier controller left: `alive` holds the life of each backend, if it goes on,

@@ -1,0 +1,134 @@
+//! A rejuvenation from its handover to its report.
+
+use super::Coordinator;
+use crate::clock::Now;
+use crate::names::BackendName;
+use crate::recovery::backend::State;
+use crate::recovery::cycle::Cycle;
+use crate::recovery::event::Event;
+use crate::recovery::journal::Record;
+use crate::recovery::message::{OpenFlows, Output, RequestId};
+use crate::recovery::report::{Outcome, Reason};
+
+impl Coordinator {
+    pub(super) fn begin_cycle(
+        &mut self,
+        from: &BackendName,
+        to: &BackendName,
+        reason: Reason,
+        request: Option<RequestId>,
+        now: Now,
+    ) {
+        self.cycles += 1;
+        self.waits_for = None;
+        let mut cycle = Cycle::new(self.cycles, reason.clone(), from.clone(), to.clone(), now);
+        cycle.request = request;
+        cycle.before = self.backends.get(from).and_then(|backend| backend.instance);
+        // A dead backend answers nobody: waiting for its flows would only keep their clients waiting.
+        let dead = matches!(reason, Reason::Died { .. });
+        cycle.drain_deadline_ms = now.boot_ms + if dead { 0 } else { self.policy.drain_deadline_ms };
+        self.record(Record::Handover {
+            cycle: cycle.number,
+            from: from.clone(),
+            to: to.clone(),
+            epoch: self.steering.epoch + 1,
+            reason: reason.clone(),
+            at: now,
+            drain_deadline_ms: cycle.drain_deadline_ms,
+            instance: cycle.before,
+        });
+        self.steer(Some(to.clone()), Some(from.clone()).filter(|_| !dead));
+        self.out.push(Output::Event(Event::Handover {
+            cycle: cycle.number,
+            from: from.clone(),
+            to: to.clone(),
+            reason,
+        }));
+        self.cycle = Some(cycle);
+        self.last_handover = Some(now);
+        if let Some(backend) = self.backends.get_mut(from) {
+            backend.empty_since = None;
+        }
+        self.set_state(to, State::Active, None, now);
+        if dead {
+            self.stop_drained(from, now);
+        } else {
+            self.set_state(from, State::Draining, None, now);
+        }
+    }
+
+    pub(super) fn flows(&mut self, name: &BackendName, open: OpenFlows, now: Now) {
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        backend.note_flows(open, now);
+        let (state, settled) = (backend.state, backend.is_settled(&self.policy, now));
+        let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) else {
+            // A standby that is renewed has no cycle.
+            if state == State::Drained && settled {
+                self.stop_drained(name, now);
+            }
+            return;
+        };
+        cycle.at_handover.get_or_insert(open);
+        let overdue = now.boot_ms >= cycle.drain_deadline_ms;
+        match state {
+            State::Draining if settled || overdue => {
+                cycle.note_drained(now);
+                let left = open.total();
+                self.steer(self.steering.active.clone(), None);
+                self.out.push(Output::Event(Event::Drained { backend: name.clone(), left }));
+                self.set_state(name, State::Drained, None, now);
+            }
+            // The second look, after old flows without entry have stopped coming here.
+            State::Drained if self.journal_error.is_some() => {}
+            State::Drained if open.total() == 0 || overdue => self.stop_drained(name, now),
+            State::Drained => self.set_state(name, State::Draining, Some("flows came back".into()), now),
+            _ => {}
+        }
+    }
+
+    pub(super) fn stop_drained(&mut self, name: &BackendName, now: Now) {
+        if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) {
+            cycle.stopping = Some(now);
+            if cycle.times.drained_unix_ms.is_none() {
+                cycle.note_drained(now);
+            }
+            let record = Record::Stopping { cycle: cycle.number, instance: cycle.before };
+            self.record(record);
+            if self.steering.draining.is_some() {
+                self.steer(self.steering.active.clone(), None);
+            }
+        }
+        self.set_state(name, State::Recovering, None, now);
+        self.out.push(Output::Stop(name.clone()));
+    }
+
+    /// A restarted backend is ready: its cycle ends.
+    pub(super) fn rejoined(&mut self, name: &BackendName, now: Now) {
+        if let Some(cycle) = self.cycle.take_if(|cycle| cycle.from == *name) {
+            let clean = cycle.cut.is_empty();
+            let outcome = if clean { Outcome::Completed } else { Outcome::CompletedWithCuts };
+            self.end_cycle(cycle, outcome, None, now);
+        }
+    }
+
+    pub(super) fn end_cycle(&mut self, cycle: Cycle, outcome: Outcome, detail: Option<String>, now: Now) {
+        self.record(Record::Ended { cycle: cycle.number, outcome });
+        self.report(cycle, outcome, detail, now);
+    }
+
+    pub(super) fn report(&mut self, cycle: Cycle, outcome: Outcome, detail: Option<String>, now: Now) {
+        let Some(old) = self.backends.get(&cycle.from) else { return };
+        let request = cycle.request;
+        let report = Box::new(cycle.report(&self.service, outcome, detail, old, now));
+        self.out.push(Output::Report(report.clone()));
+        self.out.push(Output::Event(Event::RejuvenationEnded {
+            cycle: report.cycle,
+            outcome,
+            cut: report.cut.len() as u64,
+            duration_ms: report.duration_ms,
+        }));
+        if let Some(request) = request {
+            self.out.push(Output::Answer { request, result: Ok(report) });
+        }
+    }
+}

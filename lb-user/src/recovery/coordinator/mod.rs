@@ -1,0 +1,171 @@
+//! The state machine of one service.
+//!
+//! What always holds (`tests/invariants.rs` checks it after every step of a simulation):
+//! 1. Nothing is handed over to a backend that has not just passed its checks.
+//! 2. Never are two backends out at once by our doing.
+//! 3. A backend is stopped only when it has no flows left, or its drain deadline has passed, or it is dead.
+//! 4. If the new active backend fails while the old one still drains, new flows go back.
+//! 5. A transition is journaled before it is done.
+
+mod drain;
+mod failure;
+mod lives;
+mod resume;
+mod trigger;
+
+use std::collections::BTreeMap;
+
+use super::backend::{Backend, State};
+use super::cycle::Cycle;
+use super::event::Event;
+use super::journal::Record;
+use super::message::{Input, Output, Steering};
+use super::policy::Policy;
+use crate::clock::Now;
+use crate::names::{BackendName, ServiceName};
+
+/// Decides for one service; see the [module](super).
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    service: ServiceName,
+    policy: Policy,
+    backends: BTreeMap<BackendName, Backend>,
+    steering: Steering,
+    cycle: Option<Cycle>,
+    cycles: u64,
+    last_handover: Option<Now>,
+    journal_error: Option<String>,
+    /// What a wanted rejuvenation waits for, as last said.
+    waits_for: Option<String>,
+    out: Vec<Output>,
+}
+
+impl Coordinator {
+    /// A service whose backends are all to be started.
+    pub fn new(
+        service: ServiceName,
+        policy: Policy,
+        backends: impl IntoIterator<Item = BackendName>,
+        now: Now,
+    ) -> (Self, Vec<Output>) {
+        let backends: BTreeMap<_, _> = backends.into_iter().map(|name| (name, Backend::new(now))).collect();
+        let starts = backends.keys().cloned().map(Output::Start).collect();
+        let coordinator = Self {
+            service,
+            policy,
+            backends,
+            steering: Steering::default(),
+            cycle: None,
+            cycles: 0,
+            last_handover: None,
+            journal_error: None,
+            waits_for: None,
+            out: Vec::new(),
+        };
+        (coordinator, starts)
+    }
+
+    /// Takes in what happened and answers with what to do, in order.
+    ///
+    /// A step whose journal records cannot be made durable must not have happened: the shell steps a clone,
+    /// and if a record fails it drops the clone, says so with [`Input::Journal`], and steps again. Then only
+    /// what cannot wait is done, and without records.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Output> {
+        match input {
+            Input::Tick => {}
+            Input::Started { backend, instance } => self.started(&backend, instance, now),
+            Input::StartFailed { backend, error } => self.start_failed(&backend, error, now),
+            Input::Checked { backend, result } => self.checked(&backend, result, now),
+            Input::Exited { backend, instance, status } => self.exited(&backend, instance, &status, now),
+            Input::Sampled { backend, memory_rss_bytes } => {
+                if let Some(known) = self.backends.get_mut(&backend) {
+                    known.note_memory(memory_rss_bytes, &self.policy);
+                }
+            }
+            Input::Flows { backend, open } => self.flows(&backend, open, now),
+            Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
+            Input::Rejuvenate { request } => self.requested(request, now),
+            Input::Journal(result) => self.journal(result),
+        }
+        self.watch_active(now);
+        self.watch_ceiling(now);
+        self.watch_deadlines(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// The state of every backend.
+    pub fn states(&self) -> impl Iterator<Item = (&BackendName, State)> {
+        self.backends.iter().map(|(name, backend)| (name, backend.state))
+    }
+
+    /// Where flows go.
+    pub fn steering(&self) -> &Steering {
+        &self.steering
+    }
+
+    /// Rejuvenations begun since the journal began.
+    pub fn cycles(&self) -> u64 {
+        self.cycles
+    }
+
+    /// Whether the flow table is wanted often: something drains.
+    pub fn wants_flows(&self) -> bool {
+        self.backends.values().any(|b| matches!(b.state, State::Draining | State::Drained))
+    }
+
+    /// What is going on beyond serving, for people.
+    pub fn activity(&self, now: Now) -> Option<String> {
+        let cycle = self.cycle.as_ref()?;
+        let old = self.backends.get(&cycle.from)?;
+        let left = cycle.drain_deadline_ms.saturating_sub(now.boot_ms) / 1000;
+        let what = match old.state {
+            State::Draining => format!(
+                "{} drains to {}: {} flows open, {} awaiting a response, deadline in {left} s",
+                cycle.from,
+                cycle.to,
+                old.open.total(),
+                old.open.awaiting_response
+            ),
+            state => format!("{} is {state}", cycle.from),
+        };
+        Some(format!("rejuvenation {} ({}): {what}", cycle.number, cycle.reason))
+    }
+
+    fn journal(&mut self, result: Result<(), String>) {
+        let error = result.err();
+        if let Some(error) = error.clone().filter(|_| self.journal_error.is_none()) {
+            self.out.push(Output::Event(Event::JournalFailed { error }));
+        }
+        self.journal_error = error;
+    }
+
+    fn names_where(&self, wanted: impl Fn(&Backend) -> bool) -> Vec<BackendName> {
+        self.backends.iter().filter(|(_, b)| wanted(b)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Journals, unless that is known to fail: then only what cannot wait goes on, without a record.
+    fn record(&mut self, record: Record) {
+        if self.journal_error.is_none() {
+            self.out.push(Output::Journal(record));
+        }
+    }
+
+    fn steer(&mut self, active: Option<BackendName>, draining: Option<BackendName>) {
+        let epoch =
+            if active == self.steering.active { self.steering.epoch } else { self.steering.epoch + 1 };
+        self.steering = Steering { active, draining, epoch };
+        self.out.push(Output::Steer(self.steering.clone()));
+    }
+
+    fn set_state(&mut self, name: &BackendName, to: State, why: Option<String>, now: Now) {
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        if backend.state == to {
+            return;
+        }
+        let from = backend.state;
+        backend.state = to;
+        backend.since = now;
+        backend.has_worked |= to == State::Active;
+        self.out.push(Output::Event(Event::State { backend: name.clone(), from, to, why }));
+    }
+}
