@@ -16,7 +16,7 @@ const BANNED: [(&str, &str); 8] = [
 ];
 
 /// Directories that exist on one machine only.
-const MACHINE_PATHS: [&str; 5] = ["/root/", "/home/", "/work/", "/tmp/wt/", "/Users/"];
+const MACHINE_PATHS: [&str; 4] = ["/root/", "/home/", "/work/", "/Users/"];
 
 pub(super) fn findings(file: &SourceFile) -> Vec<Finding> {
     let mut findings = Vec::new();
