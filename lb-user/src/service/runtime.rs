@@ -333,12 +333,7 @@ impl Runtime {
         let is_ready = |state| matches!(state, State::Active | State::Standby);
         if self.coordinator.states().all(|(_, state)| is_ready(state)) {
             self.up_before = None;
-            println!(
-                "service {} is up: {} ({} and standby)",
-                self.spec.name,
-                self.spec.vip,
-                self.who_serves()
-            );
+            println!("service {} is up at {}: {}", self.spec.name, self.spec.vip, self.roles());
             return Ok(());
         }
         if Now::read().boot_ms < deadline.boot_ms {
@@ -354,9 +349,10 @@ impl Runtime {
         Err(UpError::NeverReady(format!("not ready within {seconds} s: {why}")))
     }
 
-    fn who_serves(&self) -> String {
-        let active = self.coordinator.steering().active.as_ref();
-        active.map_or_else(|| "nobody serves yet".to_owned(), |name| format!("{name} serves"))
+    fn roles(&self) -> String {
+        let roles: Vec<_> =
+            self.coordinator.states().map(|(name, state)| format!("{name} is {state}")).collect();
+        roles.join(", ")
     }
 }
 
