@@ -5,4 +5,5 @@ pub mod aging;
 pub mod bench;
 pub mod frame;
 pub mod lab;
+pub mod lan;
 pub mod processes;

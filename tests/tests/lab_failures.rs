@@ -44,6 +44,8 @@ fn a_backend_killed_in_the_middle_of_a_request_is_counted_and_replaced() {
     assert_eq!(lab.connect().get("/free").unwrap().status, 200);
     eventually("the dead one is back", || lab.states().contains(&"standby".to_owned()));
     assert!(lab.events().contains("died: killed by SIGKILL"), "{}", lab.events());
+    let report = lab.reports().pop().expect("a report of what the death cost");
+    assert_eq!((&report["reason"]["code"], &report["from"]), (&"died".into(), &active["name"]), "{report:#}");
 }
 
 #[test]
@@ -93,5 +95,6 @@ fn a_command_beyond_its_memory_limit_is_killed_and_the_standby_serves() {
             .any(|b| b["state"] == "active" && b["name"] != first)
     });
     assert_eq!(lab.connect().get("/free").unwrap().status, 200);
-    assert!(lab.events().contains("killed by SIGKILL"), "{}", lab.events());
+    let said = "killed by SIGKILL, after the kernel killed 1 of its processes at the memory limit";
+    assert!(lab.events().contains(said), "{}", lab.events());
 }

@@ -95,6 +95,28 @@ fn a_slow_answer_finishes_over_a_handover() {
 }
 
 #[test]
+fn a_large_answer_that_spans_a_handover_arrives_whole() {
+    const PATH: &str = "/large?bytes=40000000";
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let whole = lab.connect().get(PATH).unwrap();
+    assert_eq!(whole.body.len(), 40_000_000);
+    let mut spanning = lab.connect();
+    spanning.send(PATH).unwrap();
+    // It has begun, and is more than the sockets can hold.
+    spanning.stream().peek(&mut [0]).unwrap();
+    thread::scope(|scope| {
+        let rejuvenation = scope.spawn(|| lab.rejuvenate());
+        eventually("the old backend drains", || lab.states().contains(&"draining".to_owned()));
+        assert_ne!(lab.connect().get("/free").unwrap().backend, whole.backend);
+        // Equal to the first: the same backend, status and bytes.
+        assert!(spanning.read().unwrap() == whole, "another answer");
+        drop(spanning);
+        assert_eq!(rejuvenation.join().unwrap().0, Some(0));
+    });
+}
+
+#[test]
 fn a_reset_by_the_client_ends_its_flow_and_the_drain() {
     let mut lab = Lab::new();
     lab.up_healthy(&[]);
@@ -139,6 +161,8 @@ fn twenty_rejuvenations_in_a_row_under_mixed_load_lose_nothing() {
                 (Some(0), Some(0)),
                 "{round}: {report:#}"
             );
+            let (before, after) = (&report["proof"]["before"], &report["proof"]["after"]);
+            assert!(before.is_object() && after.is_object() && before != after, "{round}: {report:#}");
         }
     });
     assert_nothing_lost(&lab, report);

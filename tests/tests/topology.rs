@@ -11,7 +11,8 @@ use baton::driver::netns::{self, AdoptError, CreateError, Topology, resolv_conf_
 use baton::net::netlink::Netlink;
 use baton::net::netns::{NetnsHandle, run_in};
 use baton::net::{offload, sysctl};
-use host::{HOST, Host, OUTSIDE, exchange, on_a_host, route};
+use baton_tests::lan::{HOST, OUTSIDE, answer_one_query, route};
+use host::{Host, exchange, on_a_host};
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
@@ -245,7 +246,7 @@ fn a_command_resolves_names_through_the_file_it_is_given() {
         let web = host.create("web", "10.77.0.1").await.topology;
         let server = run_in(&host.outside, || UdpSocket::bind((OUTSIDE, 53))).unwrap().unwrap();
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let answering = std::thread::spawn(move || answer_one_query(&server));
+        let answering = std::thread::spawn(move || answer_one_query(&server, Ipv4Addr::new(203, 0, 113, 7)));
         let chosen = host.roots.run.join("chosen.conf");
         fs::write(&chosen, format!("nameserver {OUTSIDE}\noptions timeout:2 attempts:2\n")).unwrap();
         let paths = host.roots.service(&web.name);
@@ -274,16 +275,4 @@ fn the_preflight_passes_where_the_other_tests_do() {
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
-}
-
-/// Answers one A query with 203.0.113.7.
-fn answer_one_query(server: &UdpSocket) {
-    let mut packet = [0; 512];
-    let (length, client) = server.recv_from(&mut packet).unwrap();
-    // The header and the question as asked; an additional record of the question is left out.
-    let question_end = 12 + packet[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
-    let mut answer = packet[..question_end].to_vec();
-    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
-    server.send_to(&answer, client).unwrap();
 }

@@ -13,17 +13,11 @@ use std::time::Duration;
 
 use baton::driver::netns::{self, DEFAULT_POOL, Ready, Spec};
 use baton::names::ServiceName;
-use baton::net::mac::Mac;
-use baton::net::netlink::{Netlink, Route, RouteKind, VethEnd};
+use baton::net::netlink::Netlink;
 use baton::net::netns::{NetnsHandle, run_in};
 use baton::net::sysctl;
 use baton::paths::Roots;
-use ipnet::Ipv4Net;
-
-/// The host's address on its LAN.
-pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-/// Another machine on the LAN; it knows no way but its own link.
-pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
+use baton_tests::lan::{HOST, OUTSIDE, cable};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -71,16 +65,7 @@ impl Host {
 
     /// Lays a cable of a /24 between the host and another machine.
     pub(crate) async fn attach(&self, ifname: &str, own: Ipv4Addr, other: &NetnsHandle, address: Ipv4Addr) {
-        let here = self.netlink();
-        let there = Netlink::open(other).unwrap();
-        let end = |name, address| VethEnd { name, mac: Mac::local_for(address) };
-        here.add_veth(end(ifname, own), end("eth0", address), other, 1500).await.unwrap();
-        for (netlink, name, address) in [(&here, ifname, own), (&there, "eth0", address)] {
-            let index = netlink.link(name).await.unwrap().unwrap().index;
-            netlink.add_address(index, Ipv4Net::new_assert(address, 24)).await.unwrap();
-            netlink.set_up(1).await.unwrap();
-            netlink.set_up(index).await.unwrap();
-        }
+        cable(&self.netns, ifname, own, other, address).await;
     }
 
     pub(crate) fn netlink(&self) -> Netlink {
@@ -117,15 +102,6 @@ impl Host {
         seen.extend(ours.map(|path| path.display().to_string()));
         seen
     }
-}
-
-/// Gives a machine a route.
-pub(crate) async fn route(machine: &NetnsHandle, destination: &str, via: Ipv4Addr) {
-    let netlink = Netlink::open(machine).unwrap();
-    let index = netlink.link("eth0").await.unwrap().unwrap().index;
-    let destination = destination.parse().unwrap();
-    let route = Route { destination, via: Some(via), index, source: None, kind: RouteKind::Unicast };
-    netlink.add_route(route, false).await.unwrap();
 }
 
 /// Exchanges a few bytes over TCP; returns whom the server saw, or `None` if the client got nothing.

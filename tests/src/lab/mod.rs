@@ -3,9 +3,13 @@
 //! A lab host has no route to anywhere but its own services, so no packet of a test can leave the machine.
 //! Whatever a test started is gone when the lab is dropped, also when the test fails.
 
+#![expect(clippy::missing_panics_doc, reason = "a test fails by a panic, wherever in the lab")]
+
+mod client;
+mod leftovers;
+
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,10 +19,16 @@ use std::time::{Duration, Instant};
 use baton::load::{self, Plan, Report, RequestKind};
 use baton::net::netlink::Netlink;
 use baton::net::netns::{NetnsHandle, run_in};
+use baton::paths::Roots;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::lan;
+
+pub use client::{Answer, Client};
+pub use leftovers::{leftovers, network_leftovers};
 
 /// The port of every lab's service.
 const PORT: u16 = 8080;
@@ -39,19 +49,38 @@ pub struct Lab {
 impl Lab {
     /// A host of its own with a service of its own name.
     pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let netns = NetnsHandle::anonymous().expect("namespaces: run the tests as root");
+        // The loopback interface has index 1 in every namespace.
+        run_async(async { Netlink::open(&netns).unwrap().set_up(1).await }).unwrap();
+        Self::on(netns)
+    }
+
+    /// A service of its own name on the same host.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self::on(self.netns.try_clone().unwrap())
+    }
+
+    fn on(netns: NetnsHandle) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let (process, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("lab-{process}-{number}");
         // Services of one machine never share a VIP, even on hosts that do not see each other.
         let [_, high, middle, low] = (process << 6 | number & 0x3f).to_be_bytes();
         let vip = SocketAddrV4::new(Ipv4Addr::new(10, 78 + high % 16, middle, low), PORT);
         let files = tempfile::tempdir().unwrap();
-        let lab = Self { netns, name, vip, files, controller: None, command_line: Vec::new(), starts: 0 };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        // The loopback interface has index 1 in every namespace.
-        runtime.block_on(async { Netlink::open(&lab.netns).unwrap().set_up(1).await }).unwrap();
-        lab
+        Self { netns, name, vip, files, controller: None, command_line: Vec::new(), starts: 0 }
+    }
+
+    /// Another machine at [`lan::OUTSIDE`], on a cable to this host at [`lan::HOST`]; it knows the way to the
+    /// VIP and to nothing else. To be asked for once a host, before its service is up.
+    pub fn machine(&self) -> NetnsHandle {
+        let machine = NetnsHandle::anonymous().unwrap();
+        run_async(async {
+            lan::cable(&self.netns, "eth0", lan::HOST, &machine, lan::OUTSIDE).await;
+            lan::route(&machine, &format!("{}/32", self.vip.ip()), lan::HOST).await;
+        });
+        machine
     }
 
     /// The host's namespace.
@@ -75,10 +104,6 @@ impl Lab {
     }
 
     /// Starts the service with quick checks and waits until both backends are ready.
-    ///
-    /// # Panics
-    ///
-    /// Panics with the controller's output if it does not come up.
     pub fn up(&mut self, flags: &[&str], command: &[&str]) {
         let quick = ["--check-period", "50ms", "--probe-period", "100ms"];
         let mut line: Vec<String> =
@@ -89,10 +114,6 @@ impl Lab {
     }
 
     /// Starts the controller again with the same command line, and waits until both backends are ready.
-    ///
-    /// # Panics
-    ///
-    /// Panics with the controller's output if it does not come up.
     pub fn up_again(&mut self) {
         self.starts += 1;
         let output = File::create(self.output_file()).unwrap();
@@ -152,7 +173,17 @@ impl Lab {
         let mut controller = self.controller.take()?;
         // One that has ended already is only reaped.
         let _ = kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM);
-        controller.wait().unwrap().code()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match controller.try_wait().unwrap() {
+                Some(status) => return status.code(),
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                None => {
+                    controller.kill().unwrap();
+                    return controller.wait().unwrap().code();
+                }
+            }
+        }
     }
 
     /// Runs `baton` on the host to its end.
@@ -183,10 +214,6 @@ impl Lab {
     }
 
     /// A backend of the status by its state.
-    ///
-    /// # Panics
-    ///
-    /// Panics if none has this state.
     pub fn backend(&self, state: &str) -> Value {
         let status = self.status();
         let backends = status["backends"].as_array().expect("a service that is up");
@@ -200,6 +227,19 @@ impl Lab {
     /// The events of the service, one line each.
     pub fn events(&self) -> String {
         String::from_utf8(self.baton(&["events", "--name", &self.name]).stdout).unwrap()
+    }
+
+    /// Every drain report that was kept, oldest first.
+    pub fn reports(&self) -> Vec<Value> {
+        let files = fs::read_dir(self.state_dir().join("reports")).into_iter().flatten().flatten();
+        let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let mut reports: Vec<Value> = files.map(|file| read(file.path())).collect();
+        reports.sort_by_key(|report| report["cycle"].as_u64());
+        reports
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        Roots::default().service(&self.name.parse().unwrap()).state_dir()
     }
 
     /// Puts load on the service from this host until `time` is over, while `meanwhile` runs.
@@ -237,123 +277,26 @@ impl Drop for Lab {
         let said = self.output();
         self.end_controller();
         let down = self.baton(&["down", "--name", &self.name]);
+        // Reports outlive a service, but not its tests.
+        let reports = fs::remove_dir_all(self.state_dir());
         if thread::panicking() {
             eprintln!("the controller said:\n{said}");
             return;
         }
         assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
-        let left = leftovers(&self.name);
+        assert!(reports.is_ok() || !self.state_dir().exists(), "{reports:?}");
+        let mut left = leftovers(&self.name);
+        left.extend(network_leftovers(&self.netns, &self.name));
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
 
-/// Everything on this machine that bears the name of a service.
-pub fn leftovers(service: &str) -> Vec<String> {
-    let mut left = Vec::new();
-    for directory in [
-        "/run/netns",
-        "/run/baton",
-        "/sys/fs/bpf/baton/v1",
-        "/sys/fs/cgroup/memory/baton",
-        "/sys/fs/cgroup/baton",
-    ] {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        left.extend(
-            entries.map(|entry| entry.path().display().to_string()).filter(|path| path.contains(service)),
-        );
-    }
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(" shim ") && line.contains(service) {
-            left.push(line);
-        }
-    }
-    left
-}
-
-/// A connection that carries one request after another.
-pub struct Client {
-    stream: TcpStream,
-}
-
-/// An answer.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// The backend that names itself in the headers.
-    pub backend: String,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-impl Client {
-    /// Connects from inside a namespace.
-    pub fn connect(from: &NetnsHandle, to: SocketAddrV4) -> io::Result<Self> {
-        let stream = run_in(from, || TcpStream::connect_timeout(&to.into(), PATIENCE)).unwrap()?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream })
-    }
-
-    /// The socket.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
-    /// Sends a GET and leaves the answer to [`Client::read`].
-    pub fn send(&mut self, path: &str) -> io::Result<()> {
-        self.stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: lab\r\n\r\n").as_bytes())
-    }
-
-    /// Reads one answer.
-    pub fn read(&mut self) -> io::Result<Answer> {
-        let mut bytes = Vec::new();
-        loop {
-            if let Some(answer) = parse(&bytes) {
-                return Ok(answer);
-            }
-            let mut more = [0; 16 << 10];
-            match self.stream.read(&mut more)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => bytes.extend_from_slice(&more[..count]),
-            }
-        }
-    }
-
-    /// Sends a GET and reads the answer.
-    pub fn get(&mut self, path: &str) -> io::Result<Answer> {
-        self.send(path)?;
-        self.read()
-    }
-}
-
-/// The answer in `bytes`, once it is complete; the lab's services always say how long it is, or chunk it.
-fn parse(bytes: &[u8]) -> Option<Answer> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(start) = response.parse(bytes).expect("HTTP") else { return None };
-    let header = |name: &str| {
-        let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-        String::from_utf8(found.value.to_vec()).ok()
-    };
-    let rest = &bytes[start..];
-    let complete = match header("content-length") {
-        Some(length) => rest.len() == length.parse::<usize>().unwrap(),
-        None => rest.ends_with(b"0\r\n\r\n"),
-    };
-    complete.then(|| Answer {
-        status: response.code.unwrap(),
-        backend: header("x-baton-backend").unwrap_or_default(),
-        body: rest.to_vec(),
-    })
+/// Runs something asynchronous to its end.
+fn run_async<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 /// Waits for a condition.
-///
-/// # Panics
-///
-/// Panics if it does not come true in time.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
