@@ -152,7 +152,7 @@ fn a_connection_that_never_ends_is_cut_at_the_deadline_and_named() {
 fn twenty_rejuvenations_in_a_row_under_mixed_load_lose_nothing() {
     let mut lab = Lab::new();
     lab.up_healthy(&[]);
-    let report = lab.load(150.0, Duration::from_secs(70), &MIXED, || {
+    let report = lab.load(150.0, Duration::from_mins(1), &MIXED, || {
         for round in 1..=20 {
             let (code, report) = lab.rejuvenate();
             let report = report.unwrap();
@@ -165,6 +165,9 @@ fn twenty_rejuvenations_in_a_row_under_mixed_load_lose_nothing() {
             assert!(before.is_object() && after.is_object() && before != after, "{round}: {report:#}");
         }
     });
+    let last = lab.reports().pop().unwrap()["times"]["ended_unix_ms"].as_u64().unwrap();
+    let load_ms = last - report.summary.started_unix_ms;
+    assert!(load_ms < 60_000, "the load ended before the last rejuvenation, {load_ms} ms after its start");
     assert_nothing_lost(&lab, report);
 }
 
