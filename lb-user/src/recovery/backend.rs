@@ -16,8 +16,8 @@ use crate::clock::Now;
 ///  Starting ---------------> Standby ---------------> Active ----+
 ///     ^                         |                       ^        | handover away
 ///     |                         | aged while waiting    |        v
-///  Recovering <--- Drained <----+          rolled back  +--- Draining
-///     ^               ^                                          |
+///  Recovering <--- Drained       +--------------------------> Draining
+///     ^               ^                     rolled back  +------ |
 ///     |               +------------------------------------------+ no flow left, or deadline
 ///     +--- Failed (tried again later) <--- start failed or command ended
 /// ```
@@ -63,6 +63,10 @@ pub(super) struct Backend {
     pub(super) state: State,
     pub(super) since: Now,
     pub(super) instance: Option<Instance>,
+    /// The life that goes on or was the last one.
+    pub(super) last_life: Option<Instance>,
+    /// A life whose end was reported before its start.
+    pub(super) ended_early: Option<(Instance, String)>,
     /// Whether this life has been active: only then can it have aged by work.
     pub(super) has_worked: bool,
     passed: u32,
@@ -84,6 +88,8 @@ impl Backend {
             state: State::Starting,
             since: now,
             instance: None,
+            last_life: None,
+            ended_early: None,
             has_worked: false,
             passed: 0,
             failed: 0,
@@ -100,6 +106,7 @@ impl Backend {
     /// A new life began: nothing that the old one showed counts any more.
     pub(super) fn begin_life(&mut self, instance: Instance) {
         self.instance = Some(instance);
+        self.last_life = Some(instance);
         self.has_worked = false;
         self.forget_checks();
         self.memory.clear();
@@ -140,14 +147,19 @@ impl Backend {
         self.empty_since = if open.total() == 0 { self.empty_since.or(Some(now)) } else { None };
     }
 
+    /// It serves, or waits and could.
+    pub(super) fn stands(&self) -> bool {
+        matches!(self.state, State::Active | State::Standby)
+    }
+
     /// Enough checks in a row have passed.
     pub(super) fn has_risen(&self, policy: &Policy) -> bool {
-        self.passed >= policy.rise
+        self.passed >= policy.rise.max(1)
     }
 
     /// Enough checks in a row have failed.
     pub(super) fn has_fallen(&self, policy: &Policy) -> bool {
-        self.failed >= policy.fall
+        self.failed >= policy.fall.max(1)
     }
 
     /// It has passed its checks just now, so a handover to it is safe.

@@ -25,6 +25,8 @@ pub(super) struct Cycle {
     pub(super) before: Option<Instance>,
     /// When the stop was journaled: the old life must not be relied on any more.
     pub(super) stopping: Option<Now>,
+    /// What happened to it that nobody saw, for the report.
+    pub(super) unseen: Option<String>,
 }
 
 impl Cycle {
@@ -43,9 +45,11 @@ impl Cycle {
             cut: Vec::new(),
             before: None,
             stopping: None,
+            unseen: None,
         }
     }
 
+    /// No flow is left, or those that are will be cut.
     pub(super) fn note_drained(&mut self, now: Now) {
         self.times.drained_unix_ms = Some(now.unix_ms);
         self.drain_ms = now.ms_since(self.begun);

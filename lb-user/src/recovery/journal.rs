@@ -111,6 +111,9 @@ impl Journal {
 
     /// Appends records and returns once they are on disk; after an error none of them counts.
     pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
         let mut text = Vec::new();
         let mut sequence = self.sequence;
         for record in records {
@@ -139,7 +142,8 @@ impl Journal {
 
     /// Keeps only what a resumption needs: the last cycle.
     fn compact(&mut self, records: &[Record]) -> io::Result<()> {
-        let last = records.iter().map(Record::cycle).max().unwrap_or(0);
+        // The last one, not the greatest: numbers begin anew after a reboot.
+        let last = records.last().map_or(0, Record::cycle);
         let mut text = Vec::new();
         let mut sequence = self.sequence;
         for record in records.iter().filter(|record| record.cycle() == last) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use lb_common::FlowState;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
@@ -69,6 +70,17 @@ pub struct OpenFlows {
 }
 
 impl OpenFlows {
+    /// Flows that were cut, counted by state.
+    pub(super) fn of(cut: &[CutFlow]) -> Self {
+        let count = |state: FlowState| cut.iter().filter(|flow| flow.state == state.name()).count() as u64;
+        Self {
+            half_open: count(FlowState::HalfOpen),
+            established: count(FlowState::Established),
+            half_closed: count(FlowState::HalfClosed),
+            awaiting_response: cut.iter().filter(|flow| flow.awaiting_response).count() as u64,
+        }
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.half_open + self.established + self.half_closed
@@ -103,7 +115,7 @@ pub enum Input {
         /// Its new life.
         instance: Instance,
     },
-    /// A backend's command could not be started.
+    /// A backend's command could not be started, or its processes could not be ended.
     StartFailed {
         /// The backend.
         backend: BackendName,
@@ -114,6 +126,8 @@ pub enum Input {
     Checked {
         /// The backend.
         backend: BackendName,
+        /// The life that was checked; the result of an older one is ignored.
+        instance: Instance,
         /// What it found, if it failed.
         result: Result<(), Finding>,
     },
@@ -130,6 +144,8 @@ pub enum Input {
     Sampled {
         /// The backend.
         backend: BackendName,
+        /// The life that was measured; the sample of an older one is ignored.
+        instance: Instance,
         /// Resident memory of its process tree, in bytes.
         memory_rss_bytes: u64,
     },

@@ -265,7 +265,10 @@ impl Runtime {
 
     /// Counts the open flows of each backend and tells the coordinator.
     fn report_flows(&mut self) {
-        let Some(flows) = self.parts.flows() else { return };
+        let Some(flows) = self.parts.flows() else {
+            self.step(&Input::Tick);
+            return;
+        };
         let counts: Vec<_> = self
             .parts
             .backends

@@ -68,11 +68,9 @@ async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Qu
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if driver.alive().is_none() {
-            continue;
-        }
+        let Some(instance) = driver.alive() else { continue };
         let result = check::run(&question.what, &question.balancer, question.address, CHECK_LIMIT).await;
-        if reporter.send(Input::Checked { backend: backend.clone(), result }).await.is_err() {
+        if reporter.send(Input::Checked { backend: backend.clone(), instance, result }).await.is_err() {
             return;
         }
     }
@@ -89,14 +87,15 @@ async fn probe_forever(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let pids = driver.processes();
-        if pids.is_empty() {
+        let Some(instance) = driver.alive() else {
             sampled.send_replace(None);
             continue;
-        }
+        };
+        let pids = driver.processes();
         let sample = probe::sample(&pids);
         sampled.send_replace(Some(sample));
-        let input = Input::Sampled { backend: backend.clone(), memory_rss_bytes: sample.memory_rss_bytes };
+        let memory_rss_bytes = sample.memory_rss_bytes;
+        let input = Input::Sampled { backend: backend.clone(), instance, memory_rss_bytes };
         if reporter.send(input).await.is_err() {
             return;
         }

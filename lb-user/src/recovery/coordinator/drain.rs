@@ -11,6 +11,8 @@ use crate::recovery::message::{OpenFlows, Output, RequestId};
 use crate::recovery::report::{Outcome, Reason};
 
 impl Coordinator {
+    /// New flows go to `to` from now on, where they may have gone before: an aged standby is renewed beside
+    /// the active backend in the same way.
     pub(super) fn begin_cycle(
         &mut self,
         from: &BackendName,
@@ -23,15 +25,16 @@ impl Coordinator {
         self.waits_for = None;
         let mut cycle = Cycle::new(self.cycles, reason.clone(), from.clone(), to.clone(), now);
         cycle.request = request;
-        cycle.before = self.backends.get(from).and_then(|backend| backend.instance);
+        cycle.before = self.backends.get(from).and_then(|backend| backend.last_life);
         // A dead backend answers nobody: waiting for its flows would only keep their clients waiting.
         let dead = matches!(reason, Reason::Died { .. });
-        cycle.drain_deadline_ms = now.boot_ms + if dead { 0 } else { self.policy.drain_deadline_ms };
+        let drain_ms = if dead { 0 } else { self.policy.drain_deadline_ms };
+        cycle.drain_deadline_ms = now.plus_ms(drain_ms).boot_ms;
         self.record(Record::Handover {
             cycle: cycle.number,
             from: from.clone(),
             to: to.clone(),
-            epoch: self.steering.epoch + 1,
+            epoch: self.epoch_with(Some(to)),
             reason: reason.clone(),
             at: now,
             drain_deadline_ms: cycle.drain_deadline_ms,
@@ -61,29 +64,36 @@ impl Coordinator {
         let Some(backend) = self.backends.get_mut(name) else { return };
         backend.note_flows(open, now);
         let (state, settled) = (backend.state, backend.is_settled(&self.policy, now));
-        let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) else {
-            // A standby that is renewed has no cycle.
-            if state == State::Drained && settled {
-                self.stop_drained(name, now);
-            }
-            return;
-        };
-        cycle.at_handover.get_or_insert(open);
+        let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) else { return };
         let overdue = now.boot_ms >= cycle.drain_deadline_ms;
         match state {
-            State::Draining if settled || overdue => {
-                cycle.note_drained(now);
-                let left = open.total();
-                self.steer(self.steering.active.clone(), None);
-                self.out.push(Output::Event(Event::Drained { backend: name.clone(), left }));
-                self.set_state(name, State::Drained, None, now);
+            State::Draining => {
+                cycle.at_handover.get_or_insert(open);
+                if settled || overdue {
+                    cycle.note_drained(now);
+                    let left = open.total();
+                    self.steer(self.steering.active.clone(), None);
+                    self.out.push(Output::Event(Event::Drained { backend: name.clone(), left }));
+                    self.set_state(name, State::Drained, None, now);
+                }
             }
             // The second look, after old flows without entry have stopped coming here.
-            State::Drained if self.journal_error.is_some() => {}
-            State::Drained if open.total() == 0 || overdue => self.stop_drained(name, now),
-            State::Drained => self.set_state(name, State::Draining, Some("flows came back".into()), now),
+            State::Drained if open.total() > 0 && !overdue => {
+                self.steer(self.steering.active.clone(), Some(name.clone()));
+                self.set_state(name, State::Draining, Some("flows came back".into()), now);
+            }
+            State::Drained if self.can_spare(name) => self.stop_drained(name, now),
             _ => {}
         }
+    }
+
+    /// Whether a drained backend may be stopped at this moment: that can be written down, nobody else is out,
+    /// and it is not the one to go back to.
+    fn can_spare(&self, name: &BackendName) -> bool {
+        let unfit = |name: &BackendName| self.backends.get(name).is_none_or(|b| b.has_fallen(&self.policy));
+        let served = self.steering.active.as_ref().is_some_and(|active| !unfit(active));
+        let others_stand = self.backends.iter().all(|(other, b)| other == name || b.stands());
+        self.journal_error.is_none() && (unfit(name) || served && others_stand)
     }
 
     pub(super) fn stop_drained(&mut self, name: &BackendName, now: Now) {
@@ -94,9 +104,9 @@ impl Coordinator {
             }
             let record = Record::Stopping { cycle: cycle.number, instance: cycle.before };
             self.record(record);
-            if self.steering.draining.is_some() {
-                self.steer(self.steering.active.clone(), None);
-            }
+        }
+        if self.steering.draining.as_ref() == Some(name) {
+            self.steer(self.steering.active.clone(), None);
         }
         self.set_state(name, State::Recovering, None, now);
         self.out.push(Output::Stop(name.clone()));
@@ -104,10 +114,22 @@ impl Coordinator {
 
     /// A restarted backend is ready: its cycle ends.
     pub(super) fn rejoined(&mut self, name: &BackendName, now: Now) {
-        if let Some(cycle) = self.cycle.take_if(|cycle| cycle.from == *name) {
+        if let Some(mut cycle) = self.cycle.take_if(|cycle| cycle.from == *name) {
             let clean = cycle.cut.is_empty();
             let outcome = if clean { Outcome::Completed } else { Outcome::CompletedWithCuts };
-            self.end_cycle(cycle, outcome, None, now);
+            let detail = cycle.unseen.take();
+            self.end_cycle(cycle, outcome, detail, now);
+        }
+    }
+
+    /// Ends a cycle whose old backend does not come back in time.
+    pub(super) fn watch_return(&mut self, now: Now) {
+        let limit = self.policy.ready_deadline_ms;
+        let late = self.cycle.take_if(|cycle| cycle.stopping.is_some_and(|at| now.ms_since(at) > limit));
+        if let Some(cycle) = late {
+            let old = self.backends.get(&cycle.from);
+            let finding = old.and_then(|backend| backend.last_finding.as_ref()).map(ToString::to_string);
+            self.end_cycle(cycle, Outcome::NotReady, finding, now);
         }
     }
 

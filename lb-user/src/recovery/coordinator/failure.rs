@@ -1,23 +1,27 @@
 //! An active backend that fails: who serves instead.
+//!
+//! Nothing here waits for a journal: somebody has to serve. What was not written down is found again in the
+//! steering word when the next controller comes.
 
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
+use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
 use crate::recovery::journal::Record;
 use crate::recovery::message::Output;
 use crate::recovery::report::{Outcome, Reason};
 
 impl Coordinator {
-    /// An active backend that lives but fails its checks.
+    /// An active backend that lives but fails its checks, or none at all.
     pub(super) fn watch_active(&mut self, now: Now) {
         let Some(name) = self.steering.active.clone() else {
             self.promote_any(now);
             return;
         };
         let Some(backend) = self.backends.get(&name) else { return };
-        if !backend.has_fallen(&self.policy) || self.journal_error.is_some() {
+        if !backend.has_fallen(&self.policy) {
             return;
         }
         let finding = backend.last_finding.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -26,7 +30,7 @@ impl Coordinator {
 
     /// The active backend is unfit: back to the old one if it still drains, else on to a standby.
     pub(super) fn lose_active(&mut self, name: &BackendName, reason: Reason, why: &str, now: Now) {
-        if self.roll_back(name, why, now) {
+        if self.roll_back(name, &reason, why, now) {
             return;
         }
         if self.cycle.is_none()
@@ -42,43 +46,64 @@ impl Coordinator {
                 backend: name.clone(),
                 why: format!("{why}, and no standby is ready"),
             }));
-            self.steer(None, None);
-            self.set_state(name, State::Recovering, None, now);
-            self.out.push(Output::Stop(name.clone()));
+            self.steer(None, self.draining());
+            self.restart(name, why, now);
+        } else {
+            let why = self.why_no_standby(now);
+            self.wait(reason, why);
         }
     }
 
-    /// Sends new flows back to a backend that still drains; false if there is none.
-    pub(super) fn roll_back(&mut self, failed: &BackendName, why: &str, now: Now) -> bool {
-        let Some(cycle) = &self.cycle else { return false };
+    /// Sends new flows back to the backend that still drains, and begins to renew the one that failed; false
+    /// if there is nobody to go back to.
+    pub(super) fn roll_back(&mut self, failed: &BackendName, reason: &Reason, why: &str, now: Now) -> bool {
+        let Some(cycle) = self.cycle_to_undo(now).filter(|cycle| cycle.to == *failed) else { return false };
         let old = cycle.from.clone();
-        let alive = self.backends.get(&old).is_some_and(|backend| {
-            backend.instance.is_some() && matches!(backend.state, State::Draining | State::Drained)
-        });
-        // An old backend that was itself unfit is no place to go back to.
-        let was_fit = matches!(cycle.reason, Reason::Ceiling { .. } | Reason::Operator);
-        let observed = was_fit && now.ms_since(cycle.begun) <= self.policy.observation_ms;
-        let Some(cycle) = self.cycle.take_if(|cycle| alive && observed && cycle.to == *failed) else {
-            return false;
-        };
-        self.record(Record::Ended { cycle: cycle.number, outcome: Outcome::RolledBack });
-        self.steer(Some(old.clone()), None);
-        self.out.push(Output::Event(Event::RolledBack {
-            from: failed.clone(),
-            to: old.clone(),
-            why: why.to_owned(),
-        }));
-        self.set_state(&old, State::Active, None, now);
-        self.set_state(failed, State::Recovering, None, now);
-        self.out.push(Output::Stop(failed.clone()));
+        self.note_rolled_back(&cycle, why);
+        self.begin_cycle(failed, &old, reason.clone(), None, now);
         self.report(cycle, Outcome::RolledBack, Some(format!("{failed} failed: {why}")), now);
         true
     }
 
-    /// Nobody is active: the first backend that is ready becomes it.
-    pub(super) fn promote_any(&mut self, now: Now) {
+    /// Nobody is active: the first backend that is ready becomes it, or the one that drains.
+    fn promote_any(&mut self, now: Now) {
         if let Some(name) = self.ready_standby(now) {
             self.activate(&name, now);
+        } else if let Some(cycle) = self.cycle_to_undo(now) {
+            self.note_rolled_back(&cycle, "it does not serve");
+            self.cycle = None;
+            self.activate(&cycle.from, now);
+            let detail = format!("{} does not serve", cycle.to);
+            self.report(cycle, Outcome::RolledBack, Some(detail), now);
         }
+    }
+
+    fn activate(&mut self, name: &BackendName, now: Now) {
+        self.steer(Some(name.clone()), self.draining());
+        self.last_handover = Some(now);
+        self.set_state(name, State::Active, None, now);
+    }
+
+    /// The cycle that is under way, if new flows could go back to its old backend.
+    ///
+    /// Within the observation window one that was fit when it was handed over is trusted unless its checks
+    /// fail; later, or if it was unfit itself, it must have passed them just now.
+    fn cycle_to_undo(&self, now: Now) -> Option<Cycle> {
+        let cycle = self.cycle.as_ref()?;
+        let old = self.backends.get(&cycle.from)?;
+        let drains = old.instance.is_some() && matches!(old.state, State::Draining | State::Drained);
+        let was_fit = matches!(cycle.reason, Reason::Ceiling { .. } | Reason::Operator);
+        let observed = now.ms_since(cycle.begun) <= self.policy.observation_ms;
+        let trusted = was_fit && observed && !old.has_fallen(&self.policy);
+        (drains && (trusted || old.is_ready(&self.policy, now))).then(|| cycle.clone())
+    }
+
+    fn note_rolled_back(&mut self, cycle: &Cycle, why: &str) {
+        self.record(Record::Ended { cycle: cycle.number, outcome: Outcome::RolledBack });
+        self.out.push(Output::Event(Event::RolledBack {
+            from: cycle.to.clone(),
+            to: cycle.from.clone(),
+            why: why.to_owned(),
+        }));
     }
 }

@@ -1,55 +1,78 @@
 //! Lives of the commands: started, checked, ended, tried again.
+//!
+//! Reports may come late and in any order, so each of them names the life that it is about, and one about
+//! another life than the present one changes nothing.
 
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::event::Event;
-use crate::recovery::message::{CutFlow, Finding, Instance, Output};
-use crate::recovery::report::{Outcome, Reason};
+use crate::recovery::message::{CutFlow, Finding, Instance, OpenFlows, Output};
+use crate::recovery::report::Reason;
 
 impl Coordinator {
     pub(super) fn started(&mut self, name: &BackendName, instance: Instance, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
+        if backend.state != State::Starting || backend.instance.is_some() {
+            return;
+        }
         backend.begin_life(instance);
         backend.retry_at = None;
+        let ended = backend.ended_early.take().filter(|(life, _)| *life == instance);
+        if ended.is_some() {
+            backend.instance = None;
+        }
         if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) {
             cycle.times.started_unix_ms = Some(now.unix_ms);
         }
         self.out.push(Output::Event(Event::Started { backend: name.clone(), pid: instance.pid }));
-        self.set_state(name, State::Starting, None, now);
+        if let Some((_, status)) = ended {
+            self.fail(name, status, now);
+        }
     }
 
+    /// A start failed, or a stop did; both are tried again.
     pub(super) fn start_failed(&mut self, name: &BackendName, error: String, now: Now) {
-        self.fail(name, error, now);
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        let is_asked = backend.state == State::Recovering
+            || backend.state == State::Starting && backend.instance.is_none();
+        if is_asked {
+            backend.instance = None;
+            self.fail(name, error, now);
+        }
     }
 
-    /// The backend is out; it is tried again, ever more slowly.
-    pub(super) fn fail(&mut self, name: &BackendName, why: String, now: Now) {
+    /// The backend is out; it is tried again, ever more slowly. A life that goes on may still become ready.
+    fn fail(&mut self, name: &BackendName, why: String, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         let wait = self.policy.retry_ms.saturating_mul(1 << backend.attempts.min(6));
         backend.attempts = backend.attempts.saturating_add(1);
-        backend.instance = None;
-        backend.forget_checks();
+        if backend.instance.is_none() {
+            backend.forget_checks();
+        }
         backend.retry_at = Some(now.plus_ms(wait));
         self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
         self.set_state(name, State::Failed, None, now);
     }
 
-    pub(super) fn checked(&mut self, name: &BackendName, result: Result<(), Finding>, now: Now) {
+    pub(super) fn checked(
+        &mut self,
+        name: &BackendName,
+        instance: Instance,
+        result: Result<(), Finding>,
+        now: Now,
+    ) {
         let Some(backend) = self.backends.get_mut(name) else { return };
-        if backend.instance.is_none() {
+        if backend.instance != Some(instance) {
             return;
         }
         backend.note_check(result, now);
         match backend.state {
-            State::Starting if backend.has_risen(&self.policy) => {
+            State::Starting | State::Failed if backend.has_risen(&self.policy) => {
                 backend.attempts = 0;
                 self.set_state(name, State::Standby, None, now);
                 self.rejoined(name, now);
-                if self.steering.active.is_none() {
-                    self.activate(name, now);
-                }
             }
             State::Standby if backend.has_fallen(&self.policy) => {
                 let why = backend.last_finding.as_ref().map(ToString::to_string);
@@ -59,16 +82,20 @@ impl Coordinator {
         }
     }
 
-    /// The first ready backend, or the only one left, gets the flows.
-    pub(super) fn activate(&mut self, name: &BackendName, now: Now) {
-        self.steer(Some(name.clone()), None);
-        self.last_handover = Some(now);
-        self.set_state(name, State::Active, None, now);
+    pub(super) fn sampled(&mut self, name: &BackendName, instance: Instance, memory_rss_bytes: u64) {
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        if backend.instance == Some(instance) {
+            backend.note_memory(memory_rss_bytes, &self.policy);
+        }
     }
 
     pub(super) fn exited(&mut self, name: &BackendName, instance: Instance, status: &str, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         if backend.instance != Some(instance) {
+            // Perhaps the life that a start is about to report.
+            if backend.instance.is_none() && backend.state == State::Starting {
+                backend.ended_early = Some((instance, status.to_owned()));
+            }
             return;
         }
         let state = backend.state;
@@ -99,8 +126,13 @@ impl Coordinator {
         backend.instance = None;
         backend.forget_checks();
         if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) {
-            cycle.times.stopped_unix_ms = Some(now.unix_ms);
-            cycle.cut = cut;
+            // A start that fails is preceded by another stop, which cuts nothing any more.
+            if cycle.times.stopped_unix_ms.is_none() {
+                cycle.times.stopped_unix_ms = Some(now.unix_ms);
+                // What died was never seen draining: what it took along is all that is known of its flows.
+                cycle.at_handover.get_or_insert_with(|| OpenFlows::of(&cut));
+                cycle.cut = cut;
+            }
         } else if !cut.is_empty() {
             let why = format!("stopped with {} flows open", cut.len());
             self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
@@ -109,8 +141,15 @@ impl Coordinator {
         self.out.push(Output::Start(name.clone()));
     }
 
-    pub(super) fn watch_deadlines(&mut self, now: Now) {
-        let stuck: Vec<_> = self.names_where(|b| {
+    /// Ends what may be left of a backend; its start follows.
+    pub(super) fn restart(&mut self, name: &BackendName, why: &str, now: Now) {
+        self.set_state(name, State::Recovering, Some(why.to_owned()), now);
+        self.out.push(Output::Stop(name.clone()));
+    }
+
+    /// Gives up on lives that do not become ready, and tries failed backends again.
+    pub(super) fn watch_starts(&mut self, now: Now) {
+        let stuck = self.names_where(|b| {
             b.state == State::Starting
                 && b.instance.is_some()
                 && now.ms_since(b.since) > self.policy.ready_deadline_ms
@@ -120,19 +159,11 @@ impl Coordinator {
             let why = finding.map_or_else(|| "not checked yet".to_owned(), ToString::to_string);
             self.fail(&name, format!("not ready in time: {why}"), now);
         }
-        let due: Vec<_> = self.names_where(|b| {
+        let due = self.names_where(|b| {
             b.state == State::Failed && b.retry_at.is_some_and(|at| now.boot_ms >= at.boot_ms)
         });
         for name in due {
-            self.set_state(&name, State::Recovering, Some("tried again".into()), now);
-            self.out.push(Output::Stop(name));
-        }
-        let limit = self.policy.ready_deadline_ms;
-        let late = self.cycle.take_if(|cycle| cycle.stopping.is_some_and(|at| now.ms_since(at) > limit));
-        if let Some(cycle) = late {
-            let old = self.backends.get(&cycle.from);
-            let finding = old.and_then(|backend| backend.last_finding.as_ref()).map(ToString::to_string);
-            self.end_cycle(cycle, Outcome::NotReady, finding, now);
+            self.restart(&name, "tried again", now);
         }
     }
 }

@@ -75,21 +75,25 @@ impl Coordinator {
             Input::Tick => {}
             Input::Started { backend, instance } => self.started(&backend, instance, now),
             Input::StartFailed { backend, error } => self.start_failed(&backend, error, now),
-            Input::Checked { backend, result } => self.checked(&backend, result, now),
+            Input::Checked { backend, instance, result } => self.checked(&backend, instance, result, now),
             Input::Exited { backend, instance, status } => self.exited(&backend, instance, &status, now),
-            Input::Sampled { backend, memory_rss_bytes } => {
-                if let Some(known) = self.backends.get_mut(&backend) {
-                    known.note_memory(memory_rss_bytes, &self.policy);
-                }
+            Input::Sampled { backend, instance, memory_rss_bytes } => {
+                self.sampled(&backend, instance, memory_rss_bytes);
             }
             Input::Flows { backend, open } => self.flows(&backend, open, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
             Input::Rejuvenate { request } => self.requested(request, now),
-            Input::Journal(result) => self.journal(result),
+            // Nothing else is decided in this step: what follows from it can wait for the next one, and a
+            // step that needs records could fail for the same cause and never come to an end.
+            Input::Journal(result) => {
+                self.journal(result);
+                return std::mem::take(&mut self.out);
+            }
         }
         self.watch_active(now);
         self.watch_ceiling(now);
-        self.watch_deadlines(now);
+        self.watch_starts(now);
+        self.watch_return(now);
         std::mem::take(&mut self.out)
     }
 
@@ -151,10 +155,21 @@ impl Coordinator {
     }
 
     fn steer(&mut self, active: Option<BackendName>, draining: Option<BackendName>) {
-        let epoch =
-            if active == self.steering.active { self.steering.epoch } else { self.steering.epoch + 1 };
+        let epoch = self.epoch_with(active.as_ref());
         self.steering = Steering { active, draining, epoch };
         self.out.push(Output::Steer(self.steering.clone()));
+    }
+
+    /// The epoch under which new flows go to `active`.
+    fn epoch_with(&self, active: Option<&BackendName>) -> u32 {
+        self.steering.epoch + u32::from(active != self.steering.active.as_ref())
+    }
+
+    /// The backend that old flows without an entry belong to.
+    fn draining(&self) -> Option<BackendName> {
+        let from = &self.cycle.as_ref()?.from;
+        let drains = self.backends.get(from).is_some_and(|backend| backend.state == State::Draining);
+        drains.then(|| from.clone())
     }
 
     fn set_state(&mut self, name: &BackendName, to: State, why: Option<String>, now: Now) {

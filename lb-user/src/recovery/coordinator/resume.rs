@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
-use crate::recovery::backend::{Backend, State};
+use crate::recovery::backend::State;
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
 use crate::recovery::journal::Record;
 use crate::recovery::message::{Instance, Output, Steering};
 use crate::recovery::policy::Policy;
-use crate::recovery::report::Outcome;
+use crate::recovery::report::{Outcome, Reason};
+
+/// What is known of a life that ended while no controller ran.
+const FOUND_DEAD: &str = "found dead";
 
 impl Coordinator {
     /// A service that an earlier controller left: `alive` holds the life of each backend, if it goes on,
@@ -32,73 +35,98 @@ impl Coordinator {
         this.cycles = history.iter().map(Record::cycle).max().unwrap_or(0);
         this.out.push(Output::Event(Event::ControllerStarted { adopted: true }));
         for (name, instance) in alive {
-            this.take_up(name, *instance, now);
+            if let Some(instance) = instance {
+                this.take_up(name, *instance, history, now);
+            }
         }
-        if let Some(record) = open_cycle(history) {
-            this.take_up_cycle(record, history, now);
-        } else if this.steering.draining.is_some() {
-            // What drains cannot be told without the journal: it goes on as a backend like any other.
-            this.steer(this.steering.active.clone(), None);
+        this.take_up_cycle(history, now);
+        // Without the journal it is not known what drains: that goes on as a backend like any other.
+        if this.steering.draining != this.draining() {
+            this.steer(this.steering.active.clone(), this.draining());
         }
+        this.bury(alive, now);
         let out = std::mem::take(&mut this.out);
         (this, out)
     }
 
-    fn take_up(&mut self, name: &BackendName, instance: Option<Instance>, now: Now) {
+    fn take_up(&mut self, name: &BackendName, instance: Instance, history: &[Record], now: Now) {
         let is_active = self.steering.active.as_ref() == Some(name);
-        let Some(instance) = instance else {
-            if is_active {
-                self.steer(None, None);
-            }
-            self.restart(name, now);
-            return;
+        let drained = |record: &Record| {
+            matches!(record, Record::Handover { from, instance: life, .. }
+                if from == name && *life == Some(instance))
         };
-        let worked = is_active || self.steering.draining.as_ref() == Some(name);
-        if let Some(backend) = self.backends.get_mut(name) {
-            backend.begin_life(instance);
-            backend.has_worked = worked;
-        }
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        backend.begin_life(instance);
+        backend.has_worked =
+            is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained);
         if is_active {
             self.set_state(name, State::Active, None, now);
         }
     }
 
-    /// Ends what may be left of a backend; its start follows.
-    fn restart(&mut self, name: &BackendName, now: Now) {
-        self.set_state(name, State::Recovering, Some("found dead".into()), now);
-        self.out.push(Output::Stop(name.clone()));
-    }
-
-    fn take_up_cycle(&mut self, record: &Record, history: &[Record], now: Now) {
+    /// Goes on with the cycle that was under way, or ends it as what it has become.
+    fn take_up_cycle(&mut self, history: &[Record], now: Now) {
+        let Some((record, stopping)) = open_cycle(history) else { return };
         let Record::Handover { cycle, from, to, epoch, reason, at, drain_deadline_ms, instance } = record
         else {
             return;
         };
-        if self.steering.epoch < *epoch {
-            self.record(Record::Ended { cycle: *cycle, outcome: Outcome::Undone });
-            return;
-        }
         let mut resumed = Cycle::new(*cycle, reason.clone(), from.clone(), to.clone(), *at);
         resumed.drain_deadline_ms = *drain_deadline_ms;
         resumed.before = *instance;
-        let stopping = history.iter().any(|r| matches!(r, Record::Stopping { cycle: c, .. } if c == cycle));
-        resumed.stopping = stopping.then_some(now);
-        let life = self.backends.get(from).and_then(|backend: &Backend| backend.instance);
-        match life {
-            Some(life) if Some(life) == *instance => {
-                let state = if stopping { State::Drained } else { State::Draining };
-                self.set_state(from, state, Some("taken up again".into()), now);
-            }
-            // Already restarted, or already being restarted by `take_up`.
-            _ => resumed.stopping = Some(now),
+        if self.steering.epoch > *epoch {
+            // More happened than could be written down, so how long flows have been waiting is not known.
+            resumed.drain_deadline_ms = now.plus_ms(self.policy.drain_deadline_ms).boot_ms;
+        }
+        let active = self.steering.active.as_ref();
+        let is_done = match self.steering.epoch.cmp(epoch) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => active == Some(to),
+            std::cmp::Ordering::Greater => true,
+        };
+        if !is_done {
+            return self.end_cycle(resumed, Outcome::Undone, None, now);
+        }
+        if active == Some(from) {
+            let detail = "new flows were found to go to it again".to_owned();
+            return self.end_cycle(resumed, Outcome::RolledBack, Some(detail), now);
+        }
+        let life = self.backends.get(from).and_then(|backend| backend.instance);
+        if life.is_some() && life == *instance {
+            // A stop that was decided on is looked at once more: flows may have come since.
+            let state = if stopping { State::Drained } else { State::Draining };
+            self.set_state(from, state, Some("taken up again".into()), now);
+        } else {
+            resumed.stopping = Some(now);
+            resumed.unseen =
+                Some("its old life ended while no controller ran: what that cut is not known".into());
         }
         self.cycle = Some(resumed);
     }
+
+    /// Deals with the backends whose command does not run.
+    fn bury(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
+        let dead = |name: &BackendName| alive.get(name).is_some_and(Option::is_none);
+        let active = self.steering.active.clone().filter(dead);
+        for name in alive.keys().filter(|name| dead(name) && active.as_ref() != Some(name)) {
+            self.restart(name, FOUND_DEAD, now);
+        }
+        let Some(active) = active else { return };
+        let reason = Reason::Died { status: FOUND_DEAD.into() };
+        if !self.roll_back(&active, &reason, FOUND_DEAD, now) {
+            self.steer(None, self.draining());
+            self.restart(&active, FOUND_DEAD, now);
+        }
+    }
 }
 
-/// The handover of the last cycle, if that has not ended.
-fn open_cycle(history: &[Record]) -> Option<&Record> {
-    let ended =
-        |number: u64| history.iter().any(|r| matches!(r, Record::Ended { cycle, .. } if *cycle == number));
-    history.iter().rev().find(|r| matches!(r, Record::Handover { .. })).filter(|r| !ended(r.cycle()))
+/// The last handover, if its cycle has not ended, and whether the stop that follows it was decided on.
+fn open_cycle(history: &[Record]) -> Option<(&Record, bool)> {
+    let at = history.iter().rposition(|record| matches!(record, Record::Handover { .. }))?;
+    let handover = &history[at];
+    let number = handover.cycle();
+    let later = &history[at + 1..];
+    let ended = later.iter().any(|r| matches!(r, Record::Ended { cycle, .. } if *cycle == number));
+    let stopping = later.iter().any(|r| matches!(r, Record::Stopping { cycle, .. } if *cycle == number));
+    (!ended).then_some((handover, stopping))
 }

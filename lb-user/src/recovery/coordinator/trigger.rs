@@ -10,33 +10,41 @@ use crate::recovery::report::Reason;
 
 impl Coordinator {
     pub(super) fn requested(&mut self, request: RequestId, now: Now) {
-        let active = self.steering.active.clone();
-        let refusal = self.reason_to_refuse();
-        match (active, self.ready_standby(now), refusal) {
+        let why = match (self.steering.active.clone(), self.ready_standby(now), self.reason_to_refuse()) {
             (Some(from), Some(to), None) => {
-                self.begin_cycle(&from, &to, Reason::Operator, Some(request), now);
+                return self.begin_cycle(&from, &to, Reason::Operator, Some(request), now);
             }
-            (_, _, Some(why)) => self.out.push(Output::Answer { request, result: Err(why) }),
-            _ => {
-                let why = self.why_no_standby(now);
-                self.out.push(Output::Answer { request, result: Err(why) });
-            }
-        }
+            (_, _, Some(why)) => why,
+            (_, Some(_), None) => "no backend is active".to_owned(),
+            (_, None, None) => self.why_no_standby(now),
+        };
+        self.out.push(Output::Answer { request, result: Err(why) });
     }
 
-    pub(super) fn reason_to_refuse(&self) -> Option<String> {
+    fn reason_to_refuse(&self) -> Option<String> {
         if let Some(error) = &self.journal_error {
             return Some(format!("the journal cannot be written: {error}; make room or repair it first"));
         }
-        let cycle = self.cycle.as_ref()?;
-        Some(format!("rejuvenation {} of {} is under way: wait until it ends", cycle.number, cycle.from))
+        if let Some(cycle) = &self.cycle {
+            let (number, from) = (cycle.number, &cycle.from);
+            return Some(format!("rejuvenation {number} of {from} is under way: wait until it ends"));
+        }
+        self.someone_out()
     }
 
-    /// A standby that a handover to is safe at this moment.
+    /// A backend that is out while another one is ready to take over: only then is it one too many.
+    fn someone_out(&self) -> Option<String> {
+        let others = self.backends.values().any(|b| b.state == State::Standby);
+        let (name, backend) = self.backends.iter().find(|(_, b)| others && !b.stands())?;
+        Some(format!("{name} is {}, and two must not be out at once: wait until it is back", backend.state))
+    }
+
+    /// A standby that a handover to is safe at this moment, one below the ceiling first.
     pub(super) fn ready_standby(&self, now: Now) -> Option<BackendName> {
         self.backends
             .iter()
-            .find(|(_, b)| b.state == State::Standby && b.is_ready(&self.policy, now))
+            .filter(|(_, b)| b.state == State::Standby && b.is_ready(&self.policy, now))
+            .min_by_key(|(_, b)| b.over_ceiling(&self.policy).is_some())
             .map(|(name, _)| name.clone())
     }
 
@@ -58,39 +66,51 @@ impl Coordinator {
 
     pub(super) fn watch_ceiling(&mut self, now: Now) {
         let Some(name) = self.steering.active.clone() else { return };
-        if self.cycle.is_some()
-            || self.last_handover.is_some_and(|at| now.ms_since(at) < self.policy.cooldown_ms)
-        {
+        let fit = self.backends.get(&name).is_some_and(|b| !b.has_fallen(&self.policy));
+        let cooling = self.last_handover.is_some_and(|at| now.ms_since(at) < self.policy.cooldown_ms);
+        if self.cycle.is_some() || cooling || !fit {
             return;
         }
-        if let Some(bytes) = self.backends.get(&name).and_then(|b| b.over_ceiling(&self.policy)) {
-            let reason = Reason::Ceiling {
-                memory_rss_bytes: bytes,
-                ceiling_bytes: self.policy.ceiling_bytes(),
-                limit_bytes: self.policy.memory_limit_bytes,
-            };
+        if let Some(reason) = self.over_ceiling(&name) {
             self.want(&name, reason, now);
         } else {
             self.waits_for = None;
-            self.renew_aged_standby(now);
+            self.renew_aged_standby(&name, now);
         }
     }
 
+    fn over_ceiling(&self, name: &BackendName) -> Option<Reason> {
+        let memory_rss_bytes = self.backends.get(name)?.over_ceiling(&self.policy)?;
+        Some(Reason::Ceiling {
+            memory_rss_bytes,
+            ceiling_bytes: self.policy.ceiling_bytes(),
+            limit_bytes: self.policy.memory_limit_bytes,
+        })
+    }
+
     /// Hands over if a standby is ready and itself below the ceiling; else says once what it waits for.
-    pub(super) fn want(&mut self, from: &BackendName, reason: Reason, now: Now) {
-        let standby = self.ready_standby(now);
-        let aged = standby
-            .as_ref()
-            .and_then(|to| self.backends.get(to))
-            .is_some_and(|b| b.over_ceiling(&self.policy).is_some());
-        let why = match (&self.journal_error, standby) {
-            (None, Some(to)) if !aged => return self.begin_cycle(from, &to, reason, None, now),
-            (Some(error), _) => format!("the journal cannot be written: {error}"),
-            (None, Some(to)) => format!(
-                "{to} is beyond the ceiling too: a fresh instance needs more memory than the ceiling allows, raise it"
-            ),
-            (None, None) => self.why_no_standby(now),
-        };
+    fn want(&mut self, from: &BackendName, reason: Reason, now: Now) {
+        if let Some(error) = &self.journal_error {
+            return self.wait(reason, format!("the journal cannot be written: {error}"));
+        }
+        let Some(to) = self.ready_standby(now) else { return self.wait(reason, self.why_no_standby(now)) };
+        if let Some(why) = self.someone_out() {
+            return self.wait(reason, why);
+        }
+        if self.over_ceiling(&to).is_none() {
+            return self.begin_cycle(from, &to, reason, None, now);
+        }
+        if self.renew_aged_standby(from, now) {
+            return;
+        }
+        let why = format!(
+            "{to} is beyond the ceiling too: a fresh instance needs more memory than the ceiling allows, raise it"
+        );
+        self.wait(reason, why);
+    }
+
+    /// Says what a rejuvenation waits for, once.
+    pub(super) fn wait(&mut self, reason: Reason, why: String) {
         // The times in it change with every look, the state does not.
         let key = why.split('(').next().unwrap_or_default().to_owned();
         if self.waits_for.as_ref() != Some(&key) {
@@ -99,19 +119,14 @@ impl Coordinator {
         }
     }
 
-    /// A standby that aged while it was active, and came back by a roll-back, is renewed while it waits.
-    pub(super) fn renew_aged_standby(&mut self, now: Now) {
-        let aged = self.backends.iter().find(|(_, backend)| {
-            backend.state == State::Standby
-                && backend.has_worked
-                && backend.over_ceiling(&self.policy).is_some()
+    /// Renews a standby that aged while it was active and came back by a roll-back; true if there is one.
+    fn renew_aged_standby(&mut self, active: &BackendName, now: Now) -> bool {
+        let aged = self.backends.iter().find_map(|(name, backend)| {
+            let worked = backend.state == State::Standby && backend.has_worked;
+            Some((name.clone(), self.over_ceiling(name).filter(|_| worked)?))
         });
-        if let Some((name, _)) = aged {
-            let name = name.clone();
-            if let Some(backend) = self.backends.get_mut(&name) {
-                backend.empty_since = None;
-            }
-            self.set_state(&name, State::Drained, Some("aged while it waited".into()), now);
-        }
+        let Some((name, reason)) = aged.filter(|_| self.reason_to_refuse().is_none()) else { return false };
+        self.begin_cycle(&name, active, reason, None, now);
+        true
     }
 }

@@ -1,0 +1,165 @@
+//! The checker itself: for each invariant an order that breaks it, which must not pass.
+
+use super::world::World;
+use super::{name, policy};
+use crate::recovery::journal::Record;
+use crate::recovery::report::{Outcome, Reason};
+use crate::recovery::{Input, OpenFlows, Output, State, Steering};
+
+fn steer(world: &World, active: Option<&str>) -> Output {
+    let active = active.map(name);
+    let epoch = world.word.epoch + u32::from(active != world.word.active);
+    Output::Steer(Steering { active, draining: None, epoch })
+}
+
+fn written(world: &World, cycle: u64) -> Record {
+    Record::Handover {
+        cycle,
+        from: name("a"),
+        to: name("b"),
+        epoch: world.word.epoch + 1,
+        reason: Reason::Operator,
+        at: world.now,
+        drain_deadline_ms: world.now.boot_ms + policy().drain_deadline_ms,
+        instance: world.machines[&name("a")].life.as_ref().map(|life| life.instance),
+    }
+}
+
+/// What the checker says of this order, with its record on disk.
+fn verdict(world: &mut World, order: Output) -> String {
+    world.carry_out(vec![order]).expect_err("the checker must object")
+}
+
+/// The checker is told, and the coordinator is not.
+fn hear_of_the_end_of(world: &mut World, backend: &str) {
+    let instance = world.checker.life(&name(backend)).unwrap();
+    let exited = Input::Exited { backend: name(backend), instance, status: "killed by signal 9".into() };
+    world.checker.hear(&exited, world.now);
+}
+
+fn draining() -> World {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 1;
+    world.rejuvenate();
+    world.run(1_000);
+    world
+}
+
+#[test]
+fn the_real_orders_pass() {
+    let mut world = draining();
+    world.machine("a").flows = 0;
+    world.run_until("a standby, b active");
+}
+
+#[test]
+fn a_handover_to_a_backend_that_has_not_passed_its_checks_is_caught() {
+    let mut world = World::up(policy());
+    world.life("b").wedged = true;
+    world.run(2_000);
+    let record = written(&world, 1);
+    world.checker.store(record);
+    let order = steer(&world, Some("b"));
+    assert_eq!(verdict(&mut world, order), "new flows go to b, which has not just passed its checks");
+}
+
+#[test]
+fn a_handover_on_passes_of_long_ago_is_caught() {
+    let mut world = World::up(policy());
+    let record = written(&world, 1);
+    world.checker.store(record);
+    let order = steer(&world, Some("b"));
+    world.now = world.now.plus_ms(2 * policy().check_period_ms + 2_000);
+    assert_eq!(verdict(&mut world, order), "new flows go to b, which has not just passed its checks");
+}
+
+#[test]
+fn a_handover_that_is_not_written_down_is_caught() {
+    let mut world = World::up(policy());
+    let order = steer(&world, Some("b"));
+    assert_eq!(verdict(&mut world, order), "handover to b without a record");
+}
+
+#[test]
+fn a_second_backend_that_is_taken_out_is_caught() {
+    let mut world = draining();
+    world.machine("a").flows = 0;
+    world.run_until("a drained, b active");
+    hear_of_the_end_of(&mut world, "b");
+    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while nobody else serves");
+}
+
+#[test]
+fn a_stop_of_the_standby_without_a_rejuvenation_is_caught() {
+    let mut world = World::up(policy());
+    let said = verdict(&mut world, Output::Stop(name("b")));
+    assert_eq!(said, "b lives and is stopped without a rejuvenation");
+}
+
+#[test]
+fn a_stop_with_open_flows_before_the_deadline_is_caught() {
+    let mut world = draining();
+    let said = verdict(&mut world, Output::Stop(name("a")));
+    assert_eq!(said, "a is stopped with Some(1) flows before its deadline");
+}
+
+#[test]
+fn a_stop_that_is_not_written_down_is_caught() {
+    let mut world = draining();
+    let open = OpenFlows::default();
+    world.checker.hear(&Input::Flows { backend: name("a"), open }, world.now);
+    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped without a record");
+}
+
+#[test]
+fn a_second_stop_of_the_same_life_is_caught() {
+    let mut world = draining();
+    world.machine("a").flows = 0;
+    world.run_until("a recovering, b active");
+    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped twice");
+}
+
+#[test]
+fn new_flows_that_do_not_go_back_are_caught() {
+    let mut world = draining();
+    // The coordinator has not been told, so it stays where it is.
+    hear_of_the_end_of(&mut world, "b");
+    let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
+    assert_eq!(said, "b has failed and new flows do not go back to a");
+}
+
+#[test]
+fn a_service_that_nobody_serves_although_somebody_could_is_caught() {
+    let mut world = World::up(policy());
+    let order = steer(&world, None);
+    world.carry_out(vec![order]).unwrap();
+    let states = world.coordinator.states().map(|(name, _)| (name, State::Standby)).collect();
+    let said = world.checker.somebody_serves(&states, world.now).unwrap_err();
+    assert_eq!(said, "nobody is active although a could be");
+}
+
+#[test]
+fn states_that_do_not_fit_the_steering_are_caught() {
+    let mut world = World::up(policy());
+    let order = steer(&world, None);
+    world.carry_out(vec![order]).unwrap();
+    let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
+    assert!(said.starts_with("a is active under"), "{said}");
+}
+
+#[test]
+fn an_epoch_that_does_not_count_handovers_is_caught() {
+    let mut world = World::up(policy());
+    let record = written(&world, 1);
+    world.checker.store(record);
+    let word = Steering { active: Some(name("b")), draining: None, epoch: world.word.epoch };
+    assert!(verdict(&mut world, Output::Steer(word)).starts_with("epoch 1 after"));
+}
+
+#[test]
+fn a_record_of_another_outcome_does_not_allow_a_handover() {
+    let mut world = World::up(policy());
+    world.checker.store(Record::Ended { cycle: 1, outcome: Outcome::Completed });
+    let order = steer(&world, Some("b"));
+    assert_eq!(verdict(&mut world, order), "handover to b without a record");
+}

@@ -1,0 +1,281 @@
+//! Backends, starts and journals that fail.
+
+use super::world::World;
+use super::{instance, name, policy, refused};
+use crate::recovery::report::{Outcome, Reason};
+use crate::recovery::{Input, Policy, State};
+
+#[test]
+fn a_dead_active_backend_is_replaced_at_once_and_its_cut_flows_are_named() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 4;
+    world.kill("a");
+    world.run(5);
+    assert_eq!(world.standing(), "a recovering, b active");
+    world.run_until("a standby, b active");
+    let report = world.reports.last().unwrap();
+    assert_eq!(report.reason, Reason::Died { status: "killed by signal 9".into() });
+    assert_eq!((report.outcome, report.cut.len()), (Outcome::CompletedWithCuts, 4));
+    assert_eq!((report.flows_at_handover.established, report.flows_finished), (4, 0));
+    assert!(report.proof.before.is_some() && report.proof.before != report.proof.after);
+}
+
+#[test]
+fn a_wedged_active_backend_is_replaced_and_drained() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 1;
+    world.life("a").wedged = true;
+    world.run_until("a draining, b active");
+    world.machine("a").flows = 0;
+    world.run_until("a standby, b active");
+    let report = world.reports.last().unwrap();
+    assert_eq!(report.reason, Reason::Unhealthy { finding: "no answer in time".into() });
+}
+
+#[test]
+fn a_wedged_active_backend_without_a_standby_goes_on_and_says_what_it_waits_for() {
+    let mut world = World::up(policy());
+    world.machine("b").bad_starts = 4;
+    world.kill("b");
+    world.life("a").wedged = true;
+    world.run(5_000);
+    assert_eq!(world.state("a"), State::Active);
+    assert!(world.said().contains("rejuvenation (unhealthy: no answer in time) waits"), "{}", world.said());
+    world.run_until("a standby, b active");
+}
+
+#[test]
+fn when_both_die_the_first_one_back_serves() {
+    let mut world = World::up(policy());
+    world.kill("b");
+    world.kill("a");
+    world.run(5);
+    assert_eq!(world.word.active, None);
+    world.run(5_000);
+    assert_eq!(world.machines.values().map(|machine| machine.starts).sum::<u32>(), 4);
+    assert!(world.word.active.is_some());
+    let states: Vec<State> = world.coordinator.states().map(|(_, state)| state).collect();
+    assert!(states.contains(&State::Standby), "{states:?}");
+}
+
+#[test]
+fn a_start_that_fails_is_tried_ever_more_slowly() {
+    let mut world = World::up(policy());
+    world.machine("b").bad_starts = 5;
+    world.kill("b");
+    world.run(policy().retry_ms * (1 + 2 + 4 + 8 + 16) - 500);
+    assert_eq!((world.state("b"), world.machine("b").starts), (State::Failed, 1));
+    world.run(policy().retry_ms * (1 + 32) + 2_000);
+    assert_eq!((world.state("b"), world.machine("b").starts), (State::Standby, 2));
+}
+
+#[test]
+fn an_old_backend_that_does_not_start_again_ends_its_rejuvenation_as_not_ready() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 1;
+    world.machine("a").bad_starts = 5;
+    let request = world.rejuvenate();
+    world.run(policy().drain_deadline_ms + policy().ready_deadline_ms + 2_000);
+    let report = world.answers[&request].as_ref().unwrap();
+    assert_eq!((report.outcome, report.cut.len()), (Outcome::NotReady, 1), "what was cut is not forgotten");
+    assert_eq!(world.coordinator.activity(world.now), None);
+    world.run_until("a standby, b active");
+    world.rejuvenate();
+    world.run_until("a active, b draining");
+}
+
+#[test]
+fn a_life_that_becomes_ready_late_is_kept() {
+    let mut world = World::up(policy());
+    world.kill("b");
+    world.run_until("a active, b starting");
+    world.run(100);
+    world.life("b").wedged = true;
+    world.run_until("a active, b failed");
+    world.life("b").wedged = false;
+    world.run_until("a active, b standby");
+    assert_eq!(world.machine("b").starts, 2);
+}
+
+#[test]
+fn a_new_active_backend_that_dies_is_left_for_the_old_one_that_drains() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 1;
+    let request = world.rejuvenate();
+    world.run(1_000);
+    world.kill("b");
+    world.run(5);
+    assert_eq!(world.standing(), "a active, b recovering");
+    let report = world.answers[&request].as_ref().unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack);
+    assert_eq!(report.detail.as_deref(), Some("b failed: killed by signal 9"));
+    world.run_until("a active, b standby");
+    assert_eq!(world.machine("a").starts, 1, "the old one was never stopped");
+    let report = world.reports.last().unwrap();
+    assert_eq!((report.from.as_str(), report.outcome), ("b", Outcome::Completed));
+}
+
+#[test]
+fn a_new_active_backend_that_wedges_is_left_and_keeps_the_flows_that_it_has() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 1;
+    world.rejuvenate();
+    world.machine("b").flows = 2;
+    world.life("b").wedged = true;
+    world.run_until("a active, b draining");
+    world.run(5_000);
+    assert_eq!((world.state("b"), world.machine("b").starts), (State::Draining, 1));
+    world.machine("b").flows = 0;
+    world.run_until("a active, b standby");
+    assert_eq!(world.machine("b").starts, 2);
+    assert_eq!(world.reports.iter().map(|r| r.cut.len()).sum::<usize>(), 0);
+}
+
+#[test]
+fn beyond_the_window_only_an_old_backend_that_passes_its_checks_is_gone_back_to() {
+    for (wedged, serves) in [(false, Some(name("a"))), (true, None)] {
+        let mut world = World::up(Policy { observation_ms: 0, ..policy() });
+        world.machine("a").flows = 1;
+        world.rejuvenate();
+        world.life("a").wedged = wedged;
+        world.run(5_000);
+        world.kill("b");
+        world.run(5);
+        assert_eq!(world.word.active, serves);
+    }
+}
+
+#[test]
+fn an_old_backend_that_dies_while_it_drains_is_restarted_and_the_cut_is_named() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 2;
+    world.rejuvenate();
+    world.run(500);
+    world.kill("a");
+    world.run_until("a standby, b active");
+    let report = world.reports.last().unwrap();
+    assert_eq!((report.outcome, report.cut.len()), (Outcome::CompletedWithCuts, 2));
+    assert!(world.said().contains("a: killed by signal 9 while it drained"));
+}
+
+#[test]
+fn a_drained_backend_is_not_stopped_while_nobody_else_serves() {
+    let mut world = World::up(Policy { observation_ms: 0, ..policy() });
+    world.machine("a").flows = 1;
+    world.rejuvenate();
+    world.run(1_000);
+    // One failed check: not fit to take over, and not given up.
+    world.life("a").wedged = true;
+    world.run(1_500);
+    world.machine("b").bad_starts = 9;
+    world.kill("b");
+    world.machine("a").flows = 0;
+    world.run_until("a drained, b failed");
+    world.run(200);
+    assert_eq!(world.state("a"), State::Drained);
+    world.life("a").wedged = false;
+    world.run_until("a active, b failed");
+    assert_eq!(world.machine("a").starts, 1);
+}
+
+#[test]
+fn an_aged_backend_that_came_back_to_wait_is_renewed() {
+    let mut world = World::up(policy());
+    world.life("a").memory = 600;
+    world.machine("a").flows = 1;
+    world.run_until("a draining, b active");
+    // Without the journal the next controller takes what drained for a standby, aged as it is.
+    world.journal.clear();
+    world.crash();
+    world.machine("a").flows = 0;
+    world.run_until("a draining, b active");
+    world.run_until("a standby, b active");
+    assert_eq!((world.machine("a").starts, world.machine("b").starts), (2, 1));
+    assert_eq!(world.life("a").memory, 100);
+}
+
+#[test]
+fn without_a_journal_nothing_is_begun_on_purpose() {
+    let mut world = World::up(policy());
+    world.journal_works = false;
+    world.life("a").memory = 600;
+    world.run(3_000);
+    assert_eq!(world.standing(), "a active, b standby");
+    assert!(world.said().contains("the journal cannot be written"), "{}", world.said());
+    let request = world.rejuvenate();
+    assert!(world.answers[&request].as_ref().unwrap_err().contains("no space left on device"));
+    world.journal_works = true;
+    world.run_until("a draining, b active");
+}
+
+#[test]
+fn without_a_journal_a_death_and_a_wedge_are_survived() {
+    for wedge in [false, true] {
+        let mut world = World::up(policy());
+        world.journal_works = false;
+        if wedge {
+            world.life("a").wedged = true;
+        } else {
+            world.kill("a");
+        }
+        world.run(8_000);
+        assert_eq!(world.state("b"), State::Active, "wedge: {wedge}");
+        assert_eq!(world.journal, []);
+        world.journal_works = true;
+        world.run_until("a standby, b active");
+    }
+}
+
+#[test]
+fn without_a_journal_a_drained_backend_is_not_stopped() {
+    let mut world = World::up(policy());
+    world.rejuvenate();
+    world.journal_works = false;
+    world.run(10_000);
+    assert_eq!((world.standing().as_str(), world.machine("a").starts), ("a drained, b active", 1));
+    world.journal_works = true;
+    world.run_until("a standby, b active");
+}
+
+#[test]
+fn reports_about_an_older_life_change_nothing() {
+    let mut world = World::up(policy());
+    let old = world.life("b").instance;
+    world.kill("b");
+    world.run_until("a active, b starting");
+    world.run(60);
+    world.life("b").wedged = true;
+    for _ in 0..5 {
+        world.tell(&Input::Checked { backend: name("b"), instance: old, result: Ok(()) });
+        world.tell(&Input::Sampled { backend: name("b"), instance: old, memory_rss_bytes: 900 });
+    }
+    world.tell(&Input::Exited { backend: name("b"), instance: old, status: "late".into() });
+    assert_eq!(world.state("b"), State::Starting);
+    let present = world.life("b").instance;
+    for _ in 0..5 {
+        world.tell(&Input::Checked { backend: name("b"), instance: present, result: refused() });
+    }
+    assert_eq!(world.state("b"), State::Starting);
+}
+
+#[test]
+fn an_end_that_is_reported_before_its_start_is_not_lost() {
+    let mut world = World::new(policy(), &["a"], 1);
+    let (backend, life) = (name("a"), instance(9));
+    world.tell(&Input::Exited { backend: backend.clone(), instance: life, status: "exit code 1".into() });
+    assert_eq!(world.state("a"), State::Starting);
+    world.tell(&Input::Started { backend, instance: life });
+    assert_eq!(world.state("a"), State::Failed);
+    assert!(world.said().contains("a: exit code 1"));
+}
+
+#[test]
+fn a_stop_that_fails_is_tried_again() {
+    let mut world = World::up(policy());
+    world.faults.stop_fails = 1_000;
+    world.rejuvenate();
+    world.run_until("a failed, b active");
+    world.faults.stop_fails = 0;
+    world.run_until("a standby, b active");
+    assert_eq!(world.machine("a").starts, 2);
+}

@@ -1,0 +1,389 @@
+//! What must always be so, held against what the coordinator was told and what it ordered.
+//!
+//! The checker keeps its own account from inputs and orders alone and shares no decision with the coordinator;
+//! it outlives crashes, so a resumed coordinator is bound by what its predecessor began.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::Now;
+use crate::names::BackendName;
+use crate::recovery::event::Event;
+use crate::recovery::journal::Record;
+use crate::recovery::message::{Input, Instance, Output, Steering};
+use crate::recovery::policy::Policy;
+use crate::recovery::report::Reason;
+use crate::recovery::{Coordinator, State};
+
+/// What is broken, as a sentence.
+pub(super) type Verdict = Result<(), String>;
+
+/// A pass is no older than this beyond two periods of the checks.
+const PASS_AGE_MS: u64 = 1_000;
+
+/// What the coordinator can know of a backend.
+#[derive(Clone, Debug)]
+struct Known {
+    life: Option<Instance>,
+    passed: u32,
+    failed: u32,
+    last_pass: Option<Now>,
+    /// Since when it has not been ready, if it is not.
+    unready_since: Option<Now>,
+    /// Flows in the last scan.
+    open: Option<u64>,
+    /// A stop was ordered and not answered yet.
+    stopping: bool,
+    /// It was taken out on purpose and is not ready again.
+    out: bool,
+}
+
+impl Known {
+    fn new(life: Option<Instance>, now: Now) -> Self {
+        Self {
+            life,
+            passed: 0,
+            failed: 0,
+            last_pass: None,
+            unready_since: Some(now),
+            open: None,
+            stopping: false,
+            out: false,
+        }
+    }
+}
+
+/// Flows that are being waited for.
+#[derive(Clone, Debug)]
+struct Drain {
+    cycle: u64,
+    from: BackendName,
+    to: BackendName,
+    begun: Now,
+    deadline_ms: u64,
+    reason: Reason,
+    /// The life that drains.
+    life: Option<Instance>,
+}
+
+/// The account.
+#[derive(Clone, Debug)]
+pub(super) struct Checker {
+    policy: Policy,
+    backends: BTreeMap<BackendName, Known>,
+    ended: BTreeSet<(u32, u64)>,
+    word: Steering,
+    durable: Vec<Record>,
+    drain: Option<Drain>,
+    /// The life that each cycle has ended.
+    restarted: BTreeMap<u64, Instance>,
+}
+
+impl Checker {
+    pub(super) fn new(policy: Policy, names: &[&str], now: Now) -> Self {
+        let known = |text: &&str| (super::name(text), Known::new(None, now));
+        Self {
+            policy,
+            backends: names.iter().map(known).collect(),
+            ended: BTreeSet::new(),
+            word: Steering::default(),
+            durable: Vec::new(),
+            drain: None,
+            restarted: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of what the coordinator is about to be told.
+    pub(super) fn hear(&mut self, input: &Input, now: Now) {
+        match input {
+            Input::Started { backend, instance } => {
+                let ended = self.ended.contains(&(instance.pid, instance.start_ticks));
+                let known = self.known_mut(backend);
+                // The time to become ready runs from the order to start.
+                let Known { unready_since, out, .. } = *known;
+                let life = Some(*instance).filter(|_| !ended);
+                *known = Known { unready_since, out, ..Known::new(life, now) };
+            }
+            Input::Checked { backend, instance, result } => {
+                self.hear_check(backend, *instance, result.is_ok(), now);
+            }
+            Input::Exited { backend, instance, .. } => {
+                self.ended.insert((instance.pid, instance.start_ticks));
+                let known = self.known_mut(backend);
+                known.life = known.life.filter(|life| life != instance);
+            }
+            Input::Flows { backend, open } => self.known_mut(backend).open = Some(open.total()),
+            Input::Stopped { backend, .. } => {
+                let known = self.known_mut(backend);
+                *known = Known { out: known.out, ..Known::new(None, now) };
+            }
+            Input::StartFailed { backend, .. } => {
+                // What hangs while it is stopped does not count as living.
+                let known = self.known_mut(backend);
+                (known.life, known.stopping) = (None, false);
+            }
+            Input::Tick | Input::Sampled { .. } | Input::Rejuvenate { .. } | Input::Journal(_) => {}
+        }
+    }
+
+    fn hear_check(&mut self, backend: &BackendName, instance: Instance, passed: bool, now: Now) {
+        let (rise, fall) = (self.policy.rise, self.policy.fall);
+        let known = self.known_mut(backend);
+        if known.life != Some(instance) {
+            return;
+        }
+        if passed {
+            (known.passed, known.failed, known.last_pass) = (known.passed + 1, 0, Some(now));
+        } else {
+            (known.passed, known.failed) = (0, known.failed + 1);
+        }
+        if known.passed >= rise {
+            known.unready_since = None;
+            known.out = false;
+        } else if known.failed >= fall {
+            known.unready_since = known.unready_since.or(Some(now));
+        }
+    }
+
+    /// The life of a backend, as far as the coordinator was told.
+    pub(super) fn life(&self, name: &BackendName) -> Option<Instance> {
+        self.backends[name].life
+    }
+
+    /// A record is on disk.
+    pub(super) fn store(&mut self, record: Record) {
+        self.durable.push(record);
+    }
+
+    /// The coordinator died; the next one knows what runs, what is on disk and what the kernel does.
+    pub(super) fn crash(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
+        for (name, life) in alive {
+            let known = self.known_mut(name);
+            *known = Known { out: known.out && known.life.is_none(), ..Known::new(*life, now) };
+        }
+        let last = self.durable.iter().rfind(|record| !matches!(record, Record::Stopping { .. }));
+        let goes_on =
+            |drain: &Drain| matches!(last, Some(Record::Handover { cycle, .. }) if *cycle == drain.cycle);
+        self.drain = self.drain.take().filter(goes_on);
+    }
+
+    /// Holds an order against the account and takes note of it.
+    pub(super) fn order(&mut self, output: &Output, now: Now) -> Verdict {
+        match output {
+            Output::Steer(new) => {
+                self.may_steer(new, now)?;
+                self.steer(new);
+            }
+            Output::Stop(name) => {
+                self.may_stop(name, now)?;
+                let cycle = self.drain.as_ref().filter(|drain| drain.from == *name).map(|drain| drain.cycle);
+                let known = self.known_mut(name);
+                known.stopping = true;
+                if let (Some(life), Some(cycle)) = (known.life, cycle) {
+                    known.out = true;
+                    self.restarted.insert(cycle, life);
+                }
+            }
+            Output::Event(event) => self.hear_event(event, now),
+            Output::Journal(_) | Output::Start(_) | Output::Report(_) | Output::Answer { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// 1 and 5: new flows go to a backend that has just passed its checks, or back to the old one; and unless
+    /// the active one has failed, only after that was written down.
+    fn may_steer(&self, new: &Steering, now: Now) -> Verdict {
+        let changed = new.active != self.word.active;
+        if new.epoch != self.word.epoch + u32::from(changed) {
+            return Err(format!("epoch {} after {:?} for {new:?}", new.epoch, self.word));
+        }
+        let Some(to) = new.active.as_ref().filter(|_| changed) else { return Ok(()) };
+        if !self.is_ready(to, now) && !self.can_return_to(to, now) {
+            return Err(format!("new flows go to {to}, which has not just passed its checks"));
+        }
+        let failed = self.word.active.as_ref().is_none_or(|active| self.has_failed(active));
+        let written = self.last_handover().is_some_and(|record| {
+            matches!(record, Record::Handover { to: t, epoch, .. } if t == to && *epoch == new.epoch)
+        });
+        if failed || written { Ok(()) } else { Err(format!("handover to {to} without a record")) }
+    }
+
+    fn steer(&mut self, new: &Steering) {
+        self.word = new.clone();
+        if self.drain.as_ref().is_some_and(|drain| Some(&drain.from) == new.active.as_ref()) {
+            self.drain = None;
+        }
+        let Some(Record::Handover { cycle, from, to, epoch, reason, at, drain_deadline_ms, .. }) =
+            self.last_handover()
+        else {
+            return;
+        };
+        if Some(to) == new.active.as_ref() && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
+            self.drain = Some(Drain {
+                cycle: *cycle,
+                from: from.clone(),
+                to: to.clone(),
+                begun: *at,
+                deadline_ms: *drain_deadline_ms,
+                reason: reason.clone(),
+                life: self.backends[from].life,
+            });
+        }
+    }
+
+    /// 2, 3 and 5: what lives and was fit is stopped only once its flows are gone or their time is over, while
+    /// somebody else serves, after it was written down, and once.
+    fn may_stop(&self, name: &BackendName, now: Now) -> Verdict {
+        let known = &self.backends[name];
+        if known.stopping {
+            return Err(format!("{name} is stopped twice"));
+        }
+        let Some(life) = known.life else { return Ok(()) };
+        let unready = known.unready_since.is_some_and(|at| now.ms_since(at) >= self.policy.ready_deadline_ms);
+        let Some(drain) = self.drain.as_ref().filter(|drain| drain.from == *name) else {
+            let verdict = format!("{name} lives and is stopped without a rejuvenation");
+            return if unready { Ok(()) } else { Err(verdict) };
+        };
+        if known.open != Some(0) && now.boot_ms < drain.deadline_ms {
+            return Err(format!("{name} is stopped with {:?} flows before its deadline", known.open));
+        }
+        let served = self.word.active.as_ref().is_some_and(|active| !self.has_failed(active));
+        let unfit = known.failed >= self.policy.fall;
+        let out = self.backends.iter().find(|(other, known)| *other != name && known.out);
+        if let Some((other, _)) = out.filter(|_| !unfit) {
+            return Err(format!("{name} is stopped while {other} is out"));
+        }
+        if !served && !unfit {
+            return Err(format!("{name} is stopped while nobody else serves"));
+        }
+        let record = Record::Stopping { cycle: drain.cycle, instance: Some(life) };
+        if !self.durable.contains(&record) {
+            return Err(format!("{name} is stopped without a record"));
+        }
+        match self.restarted.get(&drain.cycle).filter(|before| **before != life) {
+            Some(before) => Err(format!("rejuvenation {} stops {before:?} and {life:?}", drain.cycle)),
+            None => Ok(()),
+        }
+    }
+
+    fn hear_event(&mut self, event: &Event, now: Now) {
+        match event {
+            Event::Handover { cycle, from, to, reason }
+                if !matches!(reason, Reason::Died { .. })
+                    && self.drain.as_ref().is_none_or(|drain| drain.cycle != *cycle) =>
+            {
+                self.drain = Some(Drain {
+                    cycle: *cycle,
+                    from: from.clone(),
+                    to: to.clone(),
+                    begun: now,
+                    deadline_ms: now.boot_ms + self.policy.drain_deadline_ms,
+                    reason: reason.clone(),
+                    life: self.backends[from].life,
+                });
+            }
+            Event::State { backend, to: State::Draining | State::Drained, .. } if self.drain.is_none() => {
+                self.take_up(backend, now);
+            }
+            Event::RejuvenationEnded { cycle, .. } => {
+                self.drain = self.drain.take().filter(|drain| drain.cycle != *cycle);
+            }
+            _ => {}
+        }
+    }
+
+    /// A drain that could not be written down goes on under the last one that was, with all its time anew.
+    fn take_up(&mut self, backend: &BackendName, now: Now) {
+        let Some(Record::Handover { cycle, from, to, reason, at, .. }) = self.last_handover() else { return };
+        if from == backend {
+            self.drain = Some(Drain {
+                cycle: *cycle,
+                from: from.clone(),
+                to: to.clone(),
+                begun: *at,
+                deadline_ms: now.boot_ms + self.policy.drain_deadline_ms,
+                reason: reason.clone(),
+                life: self.backends[from].life,
+            });
+        }
+    }
+
+    /// 4, that somebody serves if anybody can, and that states and steering tell the same story; asked after
+    /// each step.
+    pub(super) fn settled(&self, coordinator: &Coordinator, now: Now) -> Verdict {
+        let states: BTreeMap<_, _> = coordinator.states().collect();
+        for (name, state) in &states {
+            let is_active = self.word.active.as_ref() == Some(name);
+            if (*state == State::Active) != is_active {
+                return Err(format!("{name} is {state} under {:?}", self.word));
+            }
+        }
+        let drains = |state: &State| matches!(state, State::Draining | State::Drained);
+        if states.values().filter(|state| drains(state)).count() > 1 {
+            return Err(format!("two backends drain: {states:?}"));
+        }
+        if states.values().any(drains) && coordinator.activity(now).is_none() {
+            return Err(format!("a drain without a rejuvenation: {states:?}"));
+        }
+        if coordinator.steering() != &self.word {
+            return Err(format!("{:?} was ordered, {:?} is meant", self.word, coordinator.steering()));
+        }
+        self.somebody_serves(&states, now)?;
+        self.went_back(now)
+    }
+
+    /// Nobody is active only while nobody could be.
+    pub(super) fn somebody_serves(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
+        let could = |name: &BackendName| match states[name] {
+            State::Standby => self.is_ready(name, now),
+            State::Draining | State::Drained => self.can_return_to(name, now),
+            _ => false,
+        };
+        match self.backends.keys().find(|name| self.word.active.is_none() && could(name)) {
+            Some(name) => Err(format!("nobody is active although {name} could be")),
+            None => Ok(()),
+        }
+    }
+
+    fn went_back(&self, now: Now) -> Verdict {
+        let Some(drain) = &self.drain else { return Ok(()) };
+        let stays = self.word.active.as_ref() == Some(&drain.to);
+        if stays && self.has_failed(&drain.to) && self.can_return_to(&drain.from, now) {
+            return Err(format!("{} has failed and new flows do not go back to {}", drain.to, drain.from));
+        }
+        Ok(())
+    }
+
+    fn last_handover(&self) -> Option<&Record> {
+        self.durable.iter().rev().find(|record| matches!(record, Record::Handover { .. }))
+    }
+
+    fn is_ready(&self, name: &BackendName, now: Now) -> bool {
+        let known = &self.backends[name];
+        let limit = 2 * self.policy.check_period_ms + PASS_AGE_MS;
+        let fresh = known.last_pass.is_some_and(|at| now.ms_since(at) <= limit);
+        known.life.is_some() && known.passed >= self.policy.rise && fresh
+    }
+
+    fn has_failed(&self, name: &BackendName) -> bool {
+        let known = &self.backends[name];
+        known.life.is_none() || known.failed >= self.policy.fall
+    }
+
+    /// It still drains, and was fit a short while ago.
+    fn can_return_to(&self, name: &BackendName, now: Now) -> bool {
+        let known = &self.backends[name];
+        self.drain.as_ref().is_some_and(|drain| {
+            let was_fit = matches!(drain.reason, Reason::Ceiling { .. } | Reason::Operator);
+            let observed = now.ms_since(drain.begun) <= self.policy.observation_ms;
+            drain.from == *name
+                && !known.stopping
+                && known.life == drain.life
+                && !self.has_failed(name)
+                && (was_fit && observed || self.is_ready(name, now))
+        })
+    }
+
+    fn known_mut(&mut self, name: &BackendName) -> &mut Known {
+        self.backends.get_mut(name).unwrap()
+    }
+}

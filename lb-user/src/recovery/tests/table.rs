@@ -1,0 +1,133 @@
+//! Every state against every kind of input: nothing panics, and what must always be so is so.
+
+use super::world::World;
+use super::{instance, name, policy, refused};
+use crate::recovery::event::Event;
+use crate::recovery::{CutFlow, Input, OpenFlows, Output, State};
+
+/// A world whose `a` is in this state.
+fn world_with(state: State) -> World {
+    let mut world = World::up(policy());
+    match state {
+        State::Active => return world,
+        State::Starting | State::Recovering => world.kill("a"),
+        State::Failed => {
+            world.machine("a").bad_starts = 9;
+            world.kill("a");
+        }
+        State::Draining => {
+            world.machine("a").flows = 1;
+            world.rejuvenate();
+        }
+        State::Standby | State::Drained => {
+            world.rejuvenate();
+        }
+    }
+    for _ in 0..1_000 {
+        if world.state("a") == state {
+            return world;
+        }
+        world.run(5);
+    }
+    panic!("a never is {state}");
+}
+
+const STATES: [State; 7] = [
+    State::Starting,
+    State::Standby,
+    State::Active,
+    State::Draining,
+    State::Drained,
+    State::Recovering,
+    State::Failed,
+];
+
+fn inputs(world: &World) -> Vec<Input> {
+    let backend = || name("a");
+    let known = world.machines[&name("a")].life.as_ref().map_or(instance(1), |life| life.instance);
+    let mut inputs = vec![
+        Input::Tick,
+        Input::StartFailed { backend: backend(), error: "no such file".into() },
+        Input::Rejuvenate { request: 77 },
+        Input::Journal(Ok(())),
+        Input::Journal(Err("no space left on device".into())),
+        Input::Stopped { backend: backend(), cut: Vec::new() },
+        Input::Stopped { backend: backend(), cut: vec![cut()] },
+        Input::Flows { backend: backend(), open: OpenFlows::default() },
+        Input::Flows { backend: backend(), open: OpenFlows { half_open: 1, ..OpenFlows::default() } },
+        Input::Flows { backend: name("stranger"), open: OpenFlows::default() },
+        Input::Stopped { backend: name("stranger"), cut: Vec::new() },
+    ];
+    for instance in [known, instance(2)] {
+        inputs.extend([
+            Input::Started { backend: backend(), instance },
+            Input::Exited { backend: backend(), instance, status: "exit code 1".into() },
+            Input::Checked { backend: backend(), instance, result: Ok(()) },
+            Input::Checked { backend: backend(), instance, result: refused() },
+            Input::Sampled { backend: backend(), instance, memory_rss_bytes: u64::MAX },
+            Input::Started { backend: name("stranger"), instance },
+        ]);
+    }
+    inputs
+}
+
+fn cut() -> CutFlow {
+    CutFlow {
+        client: "10.0.0.1:1024".parse().unwrap(),
+        state: "half-open".into(),
+        idle_ms: 0,
+        awaiting_response: true,
+    }
+}
+
+#[test]
+fn every_state_takes_every_input_over_and_over() {
+    for state in STATES {
+        let count = inputs(&world_with(state)).len();
+        for at in 0..count {
+            let mut world = world_with(state);
+            let input = inputs(&world).swap_remove(at);
+            for _ in 0..5 {
+                let outputs = world.coordinator.step(world.now, input.clone());
+                assert_in_order(&world, &outputs, &format!("{state}: {input:?}"));
+                world.now = world.now.plus_ms(10);
+            }
+        }
+    }
+}
+
+/// States and steering tell the same story, and no event says that nothing changed.
+fn assert_in_order(world: &World, outputs: &[Output], what: &str) {
+    let states = world.coordinator.states();
+    let active: Vec<_> = states.filter(|(_, state)| *state == State::Active).map(|(name, _)| name).collect();
+    assert!(active.len() <= 1, "{what}: {active:?}");
+    assert_eq!(world.coordinator.steering().active.as_ref(), active.first().copied(), "{what}");
+    for output in outputs {
+        let is_empty = matches!(output, Output::Event(Event::State { from, to, .. }) if from == to);
+        assert!(!is_empty, "{what}: {output:?}");
+    }
+}
+
+#[test]
+fn an_input_that_a_state_does_not_expect_changes_nothing() {
+    let started = || Input::Started { backend: name("a"), instance: instance(2) };
+    let stopped = || Input::Stopped { backend: name("a"), cut: vec![cut()] };
+    let start_failed = || Input::StartFailed { backend: name("a"), error: "late".into() };
+    let exited = || Input::Exited { backend: name("a"), instance: instance(2), status: "late".into() };
+    let unexpected = [
+        (State::Active, vec![started(), stopped(), start_failed(), exited()]),
+        (State::Standby, vec![started(), stopped(), start_failed(), exited()]),
+        (State::Draining, vec![started(), stopped(), start_failed(), exited()]),
+        (State::Drained, vec![started(), stopped(), start_failed(), exited()]),
+        (State::Recovering, vec![started(), exited()]),
+        (State::Failed, vec![started(), stopped(), start_failed(), exited()]),
+        (State::Starting, vec![stopped(), exited()]),
+    ];
+    for (state, inputs) in unexpected {
+        for input in inputs {
+            let mut world = world_with(state);
+            let outputs = world.coordinator.step(world.now, input.clone());
+            assert_eq!((outputs, world.state("a")), (Vec::new(), state), "{input:?}");
+        }
+    }
+}
