@@ -12,14 +12,16 @@ use crate::clock::Now;
 /// Where a backend stands in its cycle.
 ///
 /// ```text
-///              rise checks               handover             no flow left
-///  Starting ---------------> Standby ---------------> Active ----+
-///     ^                         |                       ^        | handover away
-///     |                         | aged while waiting    |        v
-///  Recovering <--- Drained       +--------------------------> Draining
-///     ^               ^                     rolled back  +------ |
-///     |               +------------------------------------------+ no flow left, or deadline
-///     +--- Failed (tried again later) <--- start failed or command ended
+///              passed its checks          handover to it
+///  Starting ---------------------> Standby -------------> Active
+///    ^   |                            |                   ^   |
+///    |   | start failed,              | aged while   new  |   | handover
+///    |   | command ended,             | it waited    one  |   | away
+///    |   | not ready in time          |            failed |   v
+///    |   +------> Failed              +----------------> Draining <---+
+///    |              | later                               |         | flows
+///    |              v              no flow left, deadline |         | came back
+///    +--------- Recovering <----------------------------- Drained ----+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

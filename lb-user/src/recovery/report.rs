@@ -111,7 +111,7 @@ pub struct Report {
     pub reason: Reason,
     /// The backend that was rejuvenated.
     pub from: BackendName,
-    /// The backend that took over.
+    /// The backend that took over, or that was active already if a standby is renewed.
     pub to: BackendName,
     /// How it ended.
     pub outcome: Outcome,
