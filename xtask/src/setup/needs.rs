@@ -34,7 +34,7 @@ pub(super) enum Source {
     PythonVenv { package: &'static str },
 }
 
-pub(super) const NEEDS: [Need; 9] = [
+pub(super) const NEEDS: [Need; 10] = [
     Need {
         name: "rust-src",
         scope: Scope::Build,
@@ -82,6 +82,12 @@ pub(super) const NEEDS: [Need; 9] = [
         scope: Scope::Kernel,
         purpose: "to look at offloads in tests",
         source: Source::Package { command: "ethtool", package: "ethtool" },
+    },
+    Need {
+        name: "python3",
+        scope: Scope::Kernel,
+        purpose: "to run services that are not ours in tests",
+        source: Source::Package { command: "python3", package: "python3" },
     },
     Need {
         name: "python-venv",
