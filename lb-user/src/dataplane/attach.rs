@@ -3,21 +3,18 @@
 //! A pinned link keeps its program attached without this process, and lets a later one replace the program
 //! in one step. Detaching and attaching again would lose packets and, on some cards, the carrier.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
-use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Dataplane;
+use crate::net::netns::{NetnsError, NetnsHandle, run_in};
 
 /// How the kernel runs the program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -86,13 +83,8 @@ pub enum AttachError {
     )]
     NoLink(String),
     /// The namespace cannot be entered.
-    #[error("cannot enter {path}: {source}")]
-    Namespace {
-        /// The namespace's file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Namespace(#[from] NetnsError),
     /// The link cannot be pinned.
     #[error("cannot pin the link of `{interface}`: {message}; is bpffs mounted at /sys/fs/bpf?")]
     Pin {
@@ -186,19 +178,10 @@ fn os_error(error: &ProgramError) -> Option<i32> {
         .and_then(io::Error::raw_os_error)
 }
 
-/// Runs `work` in a network namespace, on a thread that ends with it: a thread that has changed its
-/// namespace must never go back to a pool.
-fn in_namespace<T: Send>(netns: Option<&Path>, work: impl FnOnce() -> T + Send) -> Result<T, AttachError> {
-    let Some(path) = netns else {
-        return Ok(work());
-    };
-    let failed = |source: io::Error| AttachError::Namespace { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            setns(file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
-            Ok(work())
-        });
-        worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked"))).map_err(failed)
-    })
+/// Runs `work` in a network namespace, or right here if none is named.
+fn in_namespace<T: Send>(netns: Option<&Path>, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    match netns {
+        Some(path) => run_in(&NetnsHandle::open(path)?, work),
+        None => Ok(work()),
+    }
 }

@@ -12,7 +12,6 @@ mod attach;
 mod batch;
 mod counters;
 mod flows;
-pub mod hops;
 mod layout;
 mod log_lines;
 mod mapping;

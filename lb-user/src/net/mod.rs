@@ -4,6 +4,7 @@
 //! Every wait has a deadline, and whatever has to happen inside a namespace happens on a thread or a socket
 //! made for it, so that no thread of the caller ever changes its namespace.
 
+pub mod hops;
 pub mod mac;
 pub mod netlink;
 pub mod netns;

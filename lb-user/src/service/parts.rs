@@ -1,7 +1,7 @@
 //! The parts of a service that outlive its controller, made or found: network, data plane, processes.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use super::UpError;
 use super::spec::ServiceSpec;
-use crate::dataplane::hops::{self, Hops};
 use crate::dataplane::{AttachPoint, Dataplane, FlowRecord, Mode, XdpProgram};
 use crate::driver::netns::{self, Topology};
 use crate::driver::process::{Cgroup, Launch, ProcessDriver};
 use crate::names::{BackendName, ServiceName};
+use crate::net::hops::{self, Hops};
 use crate::net::netns::NetnsHandle;
 use crate::paths::{Roots, ServicePaths};
 use crate::recovery::Steering;
@@ -39,7 +39,9 @@ pub(super) struct Parts {
     pub(super) balancer: Arc<NetnsHandle>,
     pub(super) backends: BTreeMap<BackendName, BackendParts>,
     pub(super) hops: watch::Receiver<Hops>,
-    uplink: Ipv4Addr,
+    /// The next hops that are in the tables.
+    applied: Hops,
+    uplink: IpAddr,
 }
 
 impl Parts {
@@ -71,28 +73,27 @@ impl Parts {
             }
             spec.resolv_conf = names.file;
         }
-        let uplink = topology.uplink.near.address;
-        let targets = topology.backends.iter().map(|site| site.pair.far.address).chain([uplink]).collect();
-        let hops = hops::watch(&topology.balancer_netns, targets)
-            .map_err(UpError::files(&topology.balancer_netns))?;
+        let uplink = topology.uplink.near.address.into();
+        let sites = topology.backends.iter();
+        let targets = sites.map(|site| site.pair.far.address.into()).chain([uplink]).collect();
+        let hops = hops::watch(&topology.balancer_netns, targets)?;
         let mut parts = Self {
             dataplane: Dataplane::open(&paths.pins(LAYOUT_VERSION))?,
             balancer: Arc::new(NetnsHandle::open(&topology.balancer_netns)?),
             backends: drivers(paths, spec, &topology)?,
             hops,
+            applied: Hops::default(),
             uplink,
         };
-        parts.wait_for_hops(&topology).await;
+        parts.wait_for_hops().await;
         parts.fill_tables(spec, &topology)?;
         attach(&mut parts.dataplane, &topology, spec.mode)?;
         Ok(parts)
     }
 
-    async fn wait_for_hops(&mut self, topology: &Topology) {
-        let wanted = topology.backends.len() + 1;
-        let all = |hops: &Hops| hops.values().filter(|hop| hop.is_resolved()).count() == wanted;
+    async fn wait_for_hops(&mut self) {
         // Without them packets take the way through the stack; nothing is lost by going on.
-        if timeout(HOPS_DEADLINE, self.hops.wait_for(all)).await.is_err() {
+        if timeout(HOPS_DEADLINE, self.hops.wait_for(Hops::all_resolved)).await.is_err() {
             tracing::warn!(
                 "the next hops are not all known yet: packets go through the stack until they are"
             );
@@ -101,19 +102,19 @@ impl Parts {
 
     fn fill_tables(&mut self, spec: &ServiceSpec, topology: &Topology) -> Result<(), UpError> {
         let hops = self.hops.borrow().clone();
-        let hop = |address: &Ipv4Addr| hops.get(address).copied().unwrap_or_default();
         for site in &topology.backends {
             let Some(parts) = self.backends.get(&site.name) else { continue };
             let backend = Backend {
                 endpoint: Endpoint::tcp(SocketAddr::V4(parts.address)),
-                hop: hop(parts.address.ip()),
+                hop: hops.next_hop((*parts.address.ip()).into()),
                 checked_from: site.pair.near.address.into(),
                 present: 1,
             };
             self.dataplane.set_backend(SERVICE, parts.id, &backend)?;
         }
         let vip = Endpoint::tcp(SocketAddr::V4(spec.vip));
-        self.dataplane.set_service(SERVICE, &Service { vip, uplink: hop(&self.uplink) })?;
+        self.dataplane.set_service(SERVICE, &Service { vip, uplink: hops.next_hop(self.uplink) })?;
+        self.applied = hops;
         Ok(())
     }
 
@@ -121,14 +122,25 @@ impl Parts {
     pub(super) fn refresh_hops(&mut self) -> Result<(), UpError> {
         let hops = self.hops.borrow_and_update().clone();
         for parts in self.backends.values() {
-            if let Some(hop) = hops.get(parts.address.ip()) {
-                self.dataplane.set_backend_hop(parts.id, *hop)?;
+            self.dataplane.set_backend_hop(parts.id, hops.next_hop((*parts.address.ip()).into()))?;
+        }
+        self.dataplane.set_uplink(SERVICE, hops.next_hop(self.uplink))?;
+        for change in hops.changes_since(&self.applied) {
+            let whom = self.describe(change.target);
+            if change.is_loss() {
+                tracing::warn!("{whom}: {change}");
+            } else {
+                tracing::info!("{whom}: {change}");
             }
         }
-        if let Some(hop) = hops.get(&self.uplink) {
-            self.dataplane.set_uplink(SERVICE, *hop)?;
-        }
+        self.applied = hops;
         Ok(())
+    }
+
+    /// An address of the network, in the words of an operator.
+    fn describe(&self, address: IpAddr) -> String {
+        let backend = self.backends.iter().find(|(_, parts)| parts.address.ip() == &address);
+        backend.map_or_else(|| "uplink".to_owned(), |(name, _)| format!("backend {name}"))
     }
 
     /// Where flows go, by name.

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{Netlink, NetlinkError, done, dump, if_present};
+use super::{Netlink, NetlinkError, done, if_present};
 use crate::net::mac::Mac;
 use crate::net::netns::NetnsHandle;
 
@@ -42,8 +42,7 @@ pub struct VethEnd<'a> {
 impl Netlink {
     /// All interfaces.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let messages = dump("list the network interfaces", self.handle.link().get().execute()).await?;
-        Ok(messages.into_iter().map(Link::from).collect())
+        Ok(self.link_messages().await?.into_iter().map(Link::from).collect())
     }
 
     /// The interface of this name, if there is one.

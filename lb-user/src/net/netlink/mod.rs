@@ -1,11 +1,14 @@
 //! Links, addresses, routes and neighbours of one network namespace, over rtnetlink.
 //!
 //! The socket is made inside the namespace and stays there, so one caller can serve many namespaces without
-//! ever entering them. Each operation has a deadline; IPv4 only, as the services are.
+//! ever entering them. Each operation has a deadline. What makes and lists things speaks IPv4, as the networks
+//! that Baton makes do; [events](Events) and questions about what is there know both.
 
 mod addresses;
+mod events;
 mod links;
 mod neighbours;
+mod questions;
 mod routes;
 
 use std::future::Future;
@@ -18,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub use addresses::Address;
+pub use events::{Events, Lost};
 pub use links::{Link, VethEnd};
 pub use neighbours::{Neighbour, Proxy};
 pub use routes::{Route, RouteKind};
@@ -53,11 +57,19 @@ impl NetlinkError {
         matches!(&self.cause, Cause::Kernel(error) if error.kind() == io::ErrorKind::AlreadyExists)
     }
 
+    /// The kernel's error number, if it was the kernel that refused.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match &self.cause {
+            Cause::Kernel(error) => error.raw_os_error(),
+            _ => None,
+        }
+    }
+
     /// True if what was to be changed or removed is not there.
     pub fn is_missing(&self) -> bool {
         // ENODEV for links, ESRCH for routes, ENOENT for neighbours, EADDRNOTAVAIL for addresses.
         let codes = [libc::ENODEV, libc::ESRCH, libc::ENOENT, libc::EADDRNOTAVAIL];
-        matches!(&self.cause, Cause::Kernel(error) if error.raw_os_error().is_some_and(|e| codes.contains(&e)))
+        self.raw_os_error().is_some_and(|code| codes.contains(&code))
     }
 }
 
