@@ -18,7 +18,7 @@ const CLOCK: [Allowance; 7] = [
     Allowance { path: "lb-user/src/cli/down.rs", reason: "bounds the wait for a controller to end" },
     Allowance { path: "lb-user/src/driver/process/", reason: "bounds waits for processes and the kernel" },
     Allowance { path: "lb-user/src/load/", reason: "the load generator measures real connections" },
-    Allowance { path: "lb-user/src/net/offload.rs", reason: "bounds the wait for the kernel's answer" },
+    Allowance { path: "lb-user/src/net/genetlink.rs", reason: "bounds the wait for the kernel's answer" },
     Allowance {
         path: "lb-user/src/service/runtime.rs",
         reason: "the shell that tells the coordinator the time",

@@ -5,7 +5,7 @@
 //! link that goes down, a route that goes away, a neighbour that does not answer) leaves its hop unresolved at
 //! once, and then the stack forwards, resolves, or reports it unreachable. Nothing is blackholed.
 //!
-//! [`table`] decides and is pure; [`follow`] holds the sockets and the timers.
+//! `table` decides and is pure; `follow` holds the sockets and the timers.
 
 mod follow;
 mod links;
