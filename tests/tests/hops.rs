@@ -140,6 +140,18 @@ fn hops_of_both_families_are_found() {
 }
 
 #[test]
+fn neighbours_that_are_verified_again_and_again_make_no_news() {
+    in_a_lab(|_| async {
+        let mut hops = watch(&BOTH);
+        for target in BOTH {
+            found(&mut hops, target).await;
+        }
+        hops.mark_unchanged();
+        assert!(timeout(ASKED, hops.changed()).await.is_err(), "{:?}", hops.borrow());
+    });
+}
+
+#[test]
 fn a_cable_that_is_pulled_out_and_put_back_is_noticed() {
     in_a_lab(|lab| async move {
         let mut hops = watch(&BOTH);
