@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -73,15 +75,16 @@ impl Life {
         record::forget(dir).context("cannot remove the record of an earlier life")?;
         let launch = record::launch(dir).context("cannot read what to run")?;
         stage::enter(&launch)?;
-        // Threads inherit what is ignored, and so would the command.
-        let heard = ignore_signals().context("cannot ignore signals")?;
+        hear_signals_again().context("cannot restore what signals do")?;
+        // Threads inherit what is blocked, and so would the command.
+        let heard = block_signals().context("cannot block signals")?;
         let opened = Output::open(dir).context("cannot keep the command's output");
         heard.thread_set_mask().context("cannot hear signals again")?;
         let (output, stdout, stderr) = opened?;
         let oom_kills_before = launch.cgroup_procs.as_deref().map_or(0, cgroup::oom_kills_beside);
         let child = stage::spawn(&launch, stdout, stderr)?;
         // It could not fail before, and without it the shim is only easier to end.
-        let _ = ignore_signals();
+        let _ = block_signals();
         if let Some(Err(error)) = launch.cgroup_procs.as_deref().map(cgroup::leave) {
             output.note(&format!("the shim could not leave the cgroup, so its memory counts, too: {error}"));
         }
@@ -124,10 +127,20 @@ fn record_start(dir: &Path, child: &Child) -> Result<Running> {
     Ok(running)
 }
 
+/// The signals that end a controller.
+const ENDING: [Signal; 6] =
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// The command must be free to hear signals that whoever started the controller ignores, as `nohup` does:
+/// what is ignored stays so in a new program, what has a handler does not.
+fn hear_signals_again() -> io::Result<()> {
+    ENDING.iter().try_for_each(|signal| {
+        signal_hook::flag::register(*signal as i32, Arc::new(AtomicBool::new(false))).map(drop)
+    })
+}
+
 /// From now on only SIGKILL ends the calling thread and those that it makes: without its shim a command would
-/// write to a broken pipe. Returns what it heard until now.
-fn ignore_signals() -> nix::Result<SigSet> {
-    let signals =
-        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
-    SigSet::from_iter(signals).thread_swap_mask(SigmaskHow::SIG_BLOCK)
+/// write to a broken pipe. Returns what was blocked until now.
+fn block_signals() -> nix::Result<SigSet> {
+    SigSet::from_iter(ENDING).thread_swap_mask(SigmaskHow::SIG_BLOCK)
 }
