@@ -4,7 +4,7 @@
 //! 1. Nothing is handed over to a backend that has not just passed its checks.
 //! 2. Never are two backends out at once by our doing.
 //! 3. A backend that was ready is stopped only when it has no flows left, or its drain deadline has passed,
-//!    or it is dead; and never is one life stopped twice.
+//!    or it is dead; and no life is stopped twice, unless the first stop failed.
 //! 4. If the new active backend fails while the old one still drains and is fit, new flows go back.
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.

@@ -45,6 +45,8 @@ impl Coordinator {
             this.steer(this.steering.active.clone(), this.draining());
         }
         this.bury(alive, now);
+        // The active one may have died before the earlier controller did, while the old one drains.
+        this.watch_active(now);
         let out = std::mem::take(&mut this.out);
         (this, out)
     }

@@ -4,7 +4,7 @@ use super::world::World;
 use super::{name, policy};
 use crate::recovery::journal::Record;
 use crate::recovery::report::Outcome;
-use crate::recovery::{Input, Output, State};
+use crate::recovery::{Input, Output, State, Steering};
 
 /// A service whose `a` drains with one flow, under rejuvenation 1.
 fn draining() -> World {
@@ -123,6 +123,19 @@ fn new_flows_go_back_at_once_if_the_new_active_backend_died_meanwhile() {
     world.crash();
     assert_eq!(world.standing(), "a active, b recovering");
     assert_eq!(world.reports.last().unwrap().outcome, Outcome::RolledBack);
+    world.run_until("a active, b standby");
+    assert_eq!(starts(&mut world), (1, 2));
+}
+
+#[test]
+fn a_draining_backend_is_gone_back_to_if_nobody_was_left_active() {
+    let mut world = draining();
+    // The earlier controller had steered new flows to nobody, and came no further.
+    world.kill("b");
+    let epoch = world.word.epoch + 1;
+    world.carry_out(vec![Output::Steer(Steering { active: None, draining: None, epoch })]).unwrap();
+    world.crash();
+    assert_eq!(world.standing(), "a active, b recovering");
     world.run_until("a active, b standby");
     assert_eq!(starts(&mut world), (1, 2));
 }
