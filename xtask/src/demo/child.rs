@@ -105,25 +105,34 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
     use super::*;
 
+    /// Runs a script that says when it has set its traps.
     fn shell(script: &str, grace: Duration) -> Guarded {
-        Guarded::spawn(Command::new("sh").args(["-c", script]), grace).unwrap()
+        let mut command = Command::new("sh");
+        let mut child = Guarded::spawn(command.args(["-c", script]).stderr(Stdio::piped()), grace).unwrap();
+        let mut said = String::new();
+        BufReader::new(child.take_stderr().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n");
+        child
     }
 
     #[test]
     fn dropping_a_child_ends_it_even_if_it_ignores_sigterm() {
-        let child = shell("trap '' TERM; while :; do sleep 0.1; done", Duration::from_millis(100));
+        let script = "trap '' TERM; echo ready >&2; while :; do sleep 0.1; done";
+        let child = shell(script, Duration::from_millis(100));
         let pid = child.pid().unwrap();
-        sleep(Duration::from_millis(100));
         drop(child);
         assert!(kill(pid, None).is_err());
     }
 
     #[test]
     fn a_child_that_ends_in_its_grace_is_not_killed() {
-        let mut child = shell("trap 'exit 7' TERM; while :; do sleep 0.05; done", Duration::from_secs(5));
-        sleep(Duration::from_millis(100));
+        let script = "trap 'exit 7' TERM; echo ready >&2; while :; do sleep 0.05; done";
+        let mut child = shell(script, Duration::from_secs(5));
         child.stop().unwrap();
         assert_eq!(child.exited().unwrap().unwrap().code(), Some(7));
     }

@@ -21,7 +21,7 @@ async fn a_server_that_stalls_shows_in_the_corrected_latency_of_every_request_it
     assert!(report.summary.longest_gap_ms >= 400.0, "{}", report.summary.longest_gap_ms);
 }
 
-/// Keeps the sender from sending for a while.
+/// Keeps the sender from sending for a while: that is what is tested.
 struct Dawdler;
 
 impl Observer for Dawdler {
@@ -48,7 +48,7 @@ async fn told_to_finish_a_run_waits_for_what_is_outstanding() {
     let stop = Stop::new();
     let mut nobody = ();
     let (report, ()) = tokio::join!(run_until(&plan, &mut nobody, &stop), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.has_executed(5).await;
         stop.finish();
     });
     let report = report.unwrap();
@@ -64,7 +64,7 @@ async fn told_to_abandon_a_run_ends_at_once_and_blames_nobody() {
     let stop = Stop::new();
     let mut nobody = ();
     let (report, ()) = tokio::join!(run_until(&plan, &mut nobody, &stop), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.has_executed(10).await;
         stop.abandon();
     });
     let report = report.unwrap();

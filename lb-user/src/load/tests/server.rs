@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// A running server; it ends when this is dropped.
 pub(super) struct Server {
@@ -46,6 +46,16 @@ impl Server {
             }
         });
         Self { address, shared, task }
+    }
+
+    /// Waits until this many requests have arrived.
+    pub(super) async fn has_executed(&self, count: usize) {
+        let arrived = async {
+            while self.shared.executed.lock().unwrap().len() < count {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), arrived).await.expect("as many requests as that");
     }
 
     /// The ids that the server has executed so far, one a line.
