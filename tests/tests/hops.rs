@@ -121,7 +121,15 @@ fn goes_to(hop: Resolved) -> Mac {
     Mac::from(hop.hop.destination)
 }
 
+/// The machine, by both families.
 const BOTH: [&str; 2] = ["192.0.2.2", "fd00::2"];
+
+/// Waits until frames can be sent to the machine by both families.
+async fn both_found(hops: &mut watch::Receiver<Hops>) {
+    for target in BOTH {
+        found(hops, target).await;
+    }
+}
 
 #[test]
 fn hops_of_both_families_are_found() {
@@ -143,9 +151,7 @@ fn hops_of_both_families_are_found() {
 fn neighbours_that_are_verified_again_and_again_make_no_news() {
     in_a_lab(|_| async {
         let mut hops = watch(&BOTH);
-        for target in BOTH {
-            found(&mut hops, target).await;
-        }
+        both_found(&mut hops).await;
         hops.mark_unchanged();
         assert!(timeout(ASKED, hops.changed()).await.is_err(), "{:?}", hops.borrow());
     });
@@ -155,18 +161,14 @@ fn neighbours_that_are_verified_again_and_again_make_no_news() {
 fn a_cable_that_is_pulled_out_and_put_back_is_noticed() {
     in_a_lab(|lab| async move {
         let mut hops = watch(&BOTH);
-        for target in BOTH {
-            found(&mut hops, target).await;
-        }
+        both_found(&mut hops).await;
         lab.machine("link set eth0 down");
         for target in BOTH {
             lost(&mut hops, SOON, target, "interface `lan` has no carrier").await;
         }
         lab.machine("link set eth0 up");
         lab.machine("addr replace fd00::2/64 dev eth0 nodad");
-        for target in BOTH {
-            found(&mut hops, target).await;
-        }
+        both_found(&mut hops).await;
     });
 }
 
@@ -192,9 +194,7 @@ fn an_interface_that_is_switched_off_and_on_is_noticed() {
 fn a_neighbour_that_falls_silent_is_noticed_though_nothing_tells_of_it() {
     in_a_lab(|lab| async move {
         let mut hops = watch(&BOTH);
-        for target in BOTH {
-            found(&mut hops, target).await;
-        }
+        both_found(&mut hops).await;
         let before = hops.borrow().clone();
         lab.machine("addr del 192.0.2.2/24 dev eth0");
         lab.machine("addr del fd00::2/64 dev eth0");
@@ -207,9 +207,7 @@ fn a_neighbour_that_falls_silent_is_noticed_though_nothing_tells_of_it() {
         assert!(changes.iter().all(HopChange::is_loss));
         lab.machine("addr add 192.0.2.2/24 dev eth0");
         lab.machine("addr add fd00::2/64 dev eth0 nodad");
-        for target in BOTH {
-            found(&mut hops, target).await;
-        }
+        both_found(&mut hops).await;
     });
 }
 
@@ -308,9 +306,7 @@ fn a_rule_that_sends_elsewhere_is_followed() {
 fn the_mtu_of_interface_and_route_is_followed() {
     in_a_lab(|_| async {
         let mut hops = watch(&BOTH);
-        for target in BOTH {
-            found(&mut hops, target).await;
-        }
+        both_found(&mut hops).await;
         let mtu = |mtu: u32| {
             move |state: &Result<Resolved, Unresolved>| state.as_ref().is_ok_and(|hop| hop.mtu == mtu)
         };
