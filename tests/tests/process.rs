@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use baton::driver::process::{Cgroup, ProcessDriver, Running, StartError};
@@ -33,6 +33,17 @@ fn assert_empty(pids: &[u32]) {
 
 fn wait_for_line(driver: &ProcessDriver, wanted: &str) {
     wait_until(&format!("it prints {wanted}"), || driver.last_lines(50).iter().any(|line| line == wanted));
+}
+
+/// Starts the backend's command from a process of its own, which `lab` begins; returns that and the instance.
+fn controller(backend: &Backend, lab: &mut Command) -> (Child, Instance) {
+    let launch = backend.file("launch");
+    fs::write(&launch, serde_json::to_vec(&backend.launch).unwrap()).unwrap();
+    let mut controller =
+        lab.arg("start").args([backend.dir(), launch]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(controller.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    (controller, serde_json::from_str(&said).unwrap())
 }
 
 /// Runs a script to its end; returns how it ended.
@@ -80,13 +91,7 @@ async fn a_command_finds_its_namespace_its_directory_its_names_and_the_resolver_
 #[tokio::test]
 async fn a_killed_controller_leaves_the_command_and_its_output_running_and_the_next_adopts_both() {
     let backend = backend("i=0; while :; do echo line $i; i=$((i + 1)); sleep 0.02; done");
-    let launch = backend.file("launch");
-    fs::write(&launch, serde_json::to_vec(&backend.launch).unwrap()).unwrap();
-    let mut controller =
-        Command::new(LAB).arg("start").args([backend.dir(), launch]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(controller.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    let instance: Instance = serde_json::from_str(&said).unwrap();
+    let (mut controller, instance) = controller(&backend, &mut Command::new(LAB));
 
     controller.kill().unwrap();
     controller.wait().unwrap();
@@ -118,6 +123,18 @@ async fn signals_that_end_a_controller_do_not_end_a_shim() {
     // The command itself is free to hear them.
     send(instance.pid, Signal::SIGHUP);
     assert_eq!(backend.driver.ended(instance).await, "killed by SIGHUP");
+}
+
+#[tokio::test]
+async fn a_command_hears_the_signals_that_whoever_started_the_controller_ignores() {
+    let backend = backend("exec sleep 1000");
+    let (mut controller, instance) =
+        controller(&backend, Command::new("sh").args(["-c", "trap '' HUP; exec \"$@\"", "sh", LAB]));
+    send(instance.pid, Signal::SIGHUP);
+    let ended = tokio::time::timeout(GRACE, backend.driver.ended(instance)).await;
+    controller.kill().unwrap();
+    controller.wait().unwrap();
+    assert_eq!(ended.as_deref(), Ok("killed by SIGHUP"));
 }
 
 #[tokio::test]
