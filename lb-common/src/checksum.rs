@@ -39,6 +39,18 @@ impl Delta {
     pub const fn apply(self, checksum: u16) -> u16 {
         !fold(self.0 + (!checksum) as u64)
     }
+
+    /// The same for a UDP checksum, of which 0 means that there is none (RFC 768).
+    #[inline(always)]
+    pub const fn apply_to_datagram(self, checksum: u16) -> u16 {
+        if checksum == 0 {
+            return 0;
+        }
+        match self.apply(checksum) {
+            0 => 0xffff,
+            sum => sum,
+        }
+    }
 }
 
 /// Folds a sum of words to 16 bits with end-around carry.
@@ -100,6 +112,15 @@ mod tests {
     fn rfc_1624_example_does_not_yield_the_wrong_zero() {
         // Section 4 of RFC 1624: 0x5555 becomes 0x3285 under checksum 0xdd2f; the answer is 0x0000.
         assert_eq!(Delta::new().replace_u16(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+    }
+
+    #[test]
+    fn a_datagram_without_checksum_gets_none_and_one_with_keeps_one() {
+        let delta = Delta::new().replace_u16(0x5555, 0x3285);
+        assert_eq!(delta.apply_to_datagram(0), 0);
+        // The example above, whose sum is 0: that would say "none".
+        assert_eq!(delta.apply_to_datagram(0xdd2f), 0xffff);
+        assert_eq!(delta.apply_to_datagram(0x1234), delta.apply(0x1234));
     }
 
     #[test]

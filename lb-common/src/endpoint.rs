@@ -18,6 +18,18 @@ impl Address {
         Self([0, 0, 0xffff_u32.to_be(), word])
     }
 
+    /// An IPv6 address, given as it lies in a packet.
+    #[inline(always)]
+    pub const fn from_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    /// All 128 bits as they lie in a packet.
+    #[inline(always)]
+    pub const fn words(self) -> [u32; 4] {
+        self.0
+    }
+
     /// The last 32 bits, which are the whole address if it is IPv4, as they lie in a packet.
     #[inline(always)]
     pub const fn v4_word(self) -> u32 {
@@ -51,6 +63,8 @@ impl From<Address> for IpAddr {
 
 /// Transport protocol number of TCP (RFC 9293).
 pub const TCP: u8 = 6;
+/// Transport protocol number of UDP (RFC 768).
+pub const UDP: u8 = 17;
 
 /// An address, a port and a transport protocol: what a service or a backend listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -74,7 +88,12 @@ impl Endpoint {
 
     /// The TCP endpoint of a socket address.
     pub fn tcp(socket: SocketAddr) -> Self {
-        Self::from_wire(socket.ip().into(), socket.port().to_be(), TCP)
+        Self::new(socket, TCP)
+    }
+
+    /// The endpoint of a socket address for [`TCP`] or [`UDP`].
+    pub fn new(socket: SocketAddr, protocol: u8) -> Self {
+        Self::from_wire(socket.ip().into(), socket.port().to_be(), protocol)
     }
 
     /// The address.
@@ -87,6 +106,12 @@ impl Endpoint {
     #[inline(always)]
     pub const fn wire_port(&self) -> u16 {
         self.port
+    }
+
+    /// [`TCP`] or [`UDP`].
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
     }
 
     /// The address and port for people.

@@ -1,18 +1,19 @@
-//! A flow's entry in the table, and what state the flow is in.
+//! What a flow has shown, and what state it is in.
 //!
-//! An entry has two halves, one a direction. Packets of a direction write only their own half, so two CPUs
-//! never write the same bytes. What the flow *is* follows from both halves by [`Flow::state`], which kernel
-//! and user space share.
+//! A flow has two halves, one a direction. Packets of a direction write only their own half, one aligned
+//! 32-bit store, so two CPUs never write the same bytes. What the flow *is* follows from both halves by
+//! [`Halves::state`], which kernel and user space share.
 //!
 //! ```text
-//!            SYN                 both sides acknowledged             one FIN
-//!   (none) ------> half-open ---------------------------> established --------> half-closed
-//!                     |                                        |                    |
-//!                     | RST                                    | RST                | RST, other FIN
-//!                     +---------------------> closed <---------+--------------------+
+//!            SYN               both sides have answered           one FIN
+//!   (none) ------> half-open -------------------------> established ------> half-closed
+//!                     |                                      |                   |
+//!                     | RST                                  | RST               | RST, other FIN
+//!                     +------------------> closed <----------+-------------------+
 //! ```
 //!
-//! A packet that goes on after a reset of its own direction revives the flow: a forged RST unpins nothing.
+//! A packet that goes on after a reset of its own direction revives the flow, and data after a FIN does:
+//! a forged RST or FIN unpins nothing.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -20,25 +21,47 @@ use crate::endpoint::Address;
 use crate::plain_data;
 use crate::steer::{BackendId, ServiceId};
 
-/// Moments on the kernel's coarse monotonic clock in units of 2^20 ns (1.05 ms), modulo 2^32 (52 days).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+/// Moments on the kernel's coarse monotonic clock in units of 2^30 ns (1.07 s), modulo 2^17 (39 hours).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Ticks(u32);
 
 /// One unit of [`Ticks`] is `2^TICK_SHIFT` nanoseconds.
-const TICK_SHIFT: u32 = 20;
+const TICK_SHIFT: u32 = 30;
+const TICK_BITS: u32 = 17;
+const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
+/// Moments that lie ahead of "now" by up to this were taken by another CPU; they are not 39 hours old.
+const AHEAD: u32 = 64;
 
 impl Ticks {
     /// The moment on the monotonic clock, given in nanoseconds.
     #[inline(always)]
     pub const fn from_ns(ns: u64) -> Self {
-        Self((ns >> TICK_SHIFT) as u32)
+        Self((ns >> TICK_SHIFT) as u32 & TICK_MASK)
     }
 
-    /// Milliseconds from `self` to `now`, for spans of less than 26 days; 0 if `now` is earlier.
+    /// As a plain number.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From [`Ticks::to_bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits & TICK_MASK)
+    }
+
+    /// Ticks from `self` to `now`, for spans of less than 39 hours; 0 if `now` is earlier.
+    #[inline(always)]
+    pub const fn until(self, now: Self) -> u32 {
+        let ticks = now.0.wrapping_sub(self.0) & TICK_MASK;
+        if ticks > TICK_MASK - AHEAD { 0 } else { ticks }
+    }
+
+    /// Milliseconds from `self` to `now`, in steps of 1074, under the same bounds as [`Ticks::until`].
     pub const fn ms_until(self, now: Self) -> u64 {
-        let ticks = now.0.wrapping_sub(self.0);
-        if ticks > u32::MAX / 2 { 0 } else { ((ticks as u64) << TICK_SHIFT) / 1_000_000 }
+        ((self.until(now) as u64) << TICK_SHIFT) / 1_000_000
     }
 }
 
@@ -69,66 +92,107 @@ pub mod tcp_flags {
 }
 
 /// What one direction of a flow has shown so far; written by packets of that direction only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Half {
-    /// When this direction's last packet passed.
-    pub last_seen: Ticks,
-    /// Requests (client half) or requests answered (server half), modulo 2^16.
-    pub turns: u16,
-    /// Flags of [`tcp_flags`] seen so far; ACK counts only on packets without SYN or RST.
-    pub seen: u8,
-    reserved: u8,
-}
+///
+/// Bits 0 to 16: when its last packet passed. Bits 17 to 20: FIN, SYN, RST, ACK seen. Bit 21: a mark that
+/// is set when the flow is pinned. Bits 22 to 31: requests (client half) or requests answered (server
+/// half), modulo 1024.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Half(u32);
 
-const _: () = assert!(size_of::<Half>() == 8);
+const FIN: u32 = 1 << 17;
+const SYN: u32 = 1 << 18;
+const RST: u32 = 1 << 19;
+const ACK: u32 = 1 << 20;
+const _: () = assert!(FIN == (tcp_flags::FIN as u32) << 17 && ACK == (tcp_flags::ACK as u32) << 16);
+const SEEN: u32 = FIN | SYN | RST | ACK;
+const MARK: u32 = 1 << 21;
+const TURN: u32 = 1 << 22;
+const TURNS: u32 = !(TURN - 1);
 
 impl Half {
-    /// This half after a packet with these TCP flags at this time; `turns` is left to the caller.
+    /// This half after a TCP segment with these flags ([`tcp_flags`]); turns are left to the caller.
     #[inline(always)]
     #[must_use]
-    pub const fn after(mut self, flags: u8, now: Ticks) -> Self {
-        use tcp_flags::{ACK, FIN, RST, SYN};
-        self.last_seen = now;
-        if flags & RST != 0 {
-            self.seen |= RST;
-        } else if flags & SYN != 0 {
-            self.seen |= SYN;
+    pub const fn after(self, flags: u8, has_payload: bool, now: Ticks) -> Self {
+        let seen = self.0 & SEEN;
+        let seen = if flags & tcp_flags::RST != 0 {
+            seen | RST
+        } else if flags & tcp_flags::SYN != 0 {
+            seen | SYN
         } else {
-            self.seen = (self.seen & !RST) | (flags & (FIN | ACK));
-        }
-        self
+            // Whoever goes on has not been reset, and whoever sends more data has not finished.
+            let kept = if has_payload { seen & !(RST | FIN) } else { seen & !RST };
+            kept | ((flags & tcp_flags::FIN) as u32) << 17 | ((flags & tcp_flags::ACK) as u32) << 16
+        };
+        Self(self.0 & (TURNS | MARK) | seen | now.0)
     }
 
-    const fn has(self, flags: u8) -> bool {
-        self.seen & flags != 0
+    /// This half after a datagram: there is no handshake, so each side is there once it has spoken.
+    #[inline(always)]
+    #[must_use]
+    pub const fn after_datagram(self, now: Ticks) -> Self {
+        Self(self.0 & TURNS | MARK | ACK | now.0)
+    }
+
+    /// The client's half with one more request.
+    #[inline(always)]
+    #[must_use]
+    pub const fn next_turn(self) -> Self {
+        Self(self.0.wrapping_add(TURN))
+    }
+
+    /// The server's half once it has begun to answer what `client` has asked.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answering(self, client: Self) -> Self {
+        Self(self.0 & !TURNS | client.0 & TURNS)
+    }
+
+    /// Whether both halves are at the same turn: every request is being answered.
+    #[inline(always)]
+    pub const fn same_turn_as(self, other: Self) -> bool {
+        (self.0 ^ other.0) & TURNS == 0
+    }
+
+    /// The server's half of a flow whose replies do not pass here (`dsr`, `ipip`).
+    pub const ONE_WAY: Self = Self(MARK);
+
+    /// As it stands in the table.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From the table.
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    const fn has(self, bits: u32) -> bool {
+        self.0 & bits != 0
+    }
+
+    const fn last_seen(self) -> Ticks {
+        Ticks(self.0 & TICK_MASK)
     }
 }
 
-/// A flow's entry: where it is pinned and what each direction has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Flow {
-    /// The backend that the flow is pinned to until it ends.
-    pub backend: BackendId,
-    /// 1 if the flow was taken up in its middle, 0 if it was pinned at its SYN.
-    pub taken_up: u16,
-    /// The service's epoch when the flow was pinned.
-    pub epoch: u32,
+/// Both directions of a flow, as they lie in one word of the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Halves {
     /// What the client's packets have shown.
     pub client: Half,
     /// What the backend's packets have shown.
     pub server: Half,
 }
 
-const _: () = assert!(size_of::<Flow>() == 24);
-
 /// What a flow is, derived from its two halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FlowState {
-    /// One side has not acknowledged yet: a handshake, or a flow that only one side claims to exist.
+    /// One side has not answered yet: a handshake, or a flow that only one side claims to exist.
     HalfOpen,
-    /// Both sides have acknowledged and neither has finished.
+    /// Both sides have spoken and neither has finished.
     Established,
     /// One side has sent its FIN.
     HalfClosed,
@@ -137,6 +201,9 @@ pub enum FlowState {
 }
 
 impl FlowState {
+    /// All states, in the order of a flow's life.
+    pub const ALL: [Self; 4] = [Self::HalfOpen, Self::Established, Self::HalfClosed, Self::Closed];
+
     /// Stable name for metrics, JSON and people.
     pub const fn name(self) -> &'static str {
         match self {
@@ -148,125 +215,122 @@ impl FlowState {
     }
 }
 
-impl Flow {
+/// How much a flow's entry is worth to a new flow that finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// The flow has ended: the entry may be taken.
+    Ended,
+    /// No backend has confirmed the flow, or no client has: the entry may be taken if nothing better is there.
+    Unconfirmed,
+    /// A live flow: never taken.
+    Kept,
+}
+
+/// A client's reset counts as an end only after this long without a packet, for anybody can forge one:
+/// 8 ticks, 8.6 s. A backend's reset counts at once.
+const RESET_GRACE: u32 = 8;
+
+impl Halves {
+    /// As they stand in the table.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        self.client.0 as u64 | (self.server.0 as u64) << 32
+    }
+
+    /// From the table.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { client: Half(word as u32), server: Half((word >> 32) as u32) }
+    }
+
+    /// Whether the replies of the flow pass elsewhere.
+    pub const fn is_one_way(self) -> bool {
+        self.server.0 & (MARK | SEEN) == MARK
+    }
+
+    /// Whether it is a conversation of datagrams.
+    pub const fn is_datagram(self) -> bool {
+        self.client.has(MARK) || (!self.is_one_way() && self.server.has(MARK))
+    }
+
+    /// Whether both ends have shown that the flow exists: a client's acknowledgement alone may be forged.
+    #[inline(always)]
+    const fn is_confirmed(self) -> bool {
+        let opened = if self.server.0 & (MARK | SEEN) == MARK {
+            self.client.has(SYN | MARK)
+        } else {
+            self.server.has(SYN | ACK)
+        };
+        opened && self.client.has(ACK)
+    }
+
     /// The state that both halves together show.
     #[inline(always)]
-    pub const fn state(&self) -> FlowState {
-        use tcp_flags::{ACK, FIN, RST};
-        let (client, server) = (&self.client, &self.server);
+    pub const fn state(self) -> FlowState {
+        let (client, server) = (self.client, self.server);
         if client.has(RST) || server.has(RST) || (client.has(FIN) && server.has(FIN)) {
             FlowState::Closed
+        } else if !self.is_confirmed() {
+            FlowState::HalfOpen
         } else if client.has(FIN) || server.has(FIN) {
             FlowState::HalfClosed
-        } else if client.has(ACK) && server.has(ACK) {
-            FlowState::Established
         } else {
-            FlowState::HalfOpen
+            FlowState::Established
         }
     }
 
-    /// Whether a request has been seen that no response has begun to answer.
-    pub const fn awaits_response(&self) -> bool {
-        self.client.turns != self.server.turns
+    /// What the entry is worth at `now`.
+    #[inline(always)]
+    pub const fn worth(self, now: Ticks) -> Worth {
+        let (client, server) = (self.client, self.server);
+        if server.has(RST)
+            || (client.has(FIN) && server.has(FIN))
+            || (client.has(RST) && client.last_seen().until(now) >= RESET_GRACE)
+        {
+            Worth::Ended
+        } else if self.is_confirmed() {
+            Worth::Kept
+        } else {
+            Worth::Unconfirmed
+        }
     }
 
-    /// Milliseconds since either direction's last packet.
-    pub fn idle_ms(&self, now: Ticks) -> u64 {
+    /// Whether a request has been seen that no response has begun to answer. Of a flow whose replies pass
+    /// elsewhere nobody knows.
+    pub const fn awaits_response(self) -> bool {
+        !self.is_one_way() && !self.client.same_turn_as(self.server)
+    }
+
+    /// Ticks since either direction's last packet.
+    #[inline(always)]
+    pub const fn idle(self, now: Ticks) -> u32 {
+        let (client, server) = (self.client.last_seen().until(now), self.server.last_seen().until(now));
         // A half that has shown nothing carries no time.
-        match (self.client.seen != 0, self.server.seen != 0) {
-            (true, true) => self.client.last_seen.ms_until(now).min(self.server.last_seen.ms_until(now)),
-            (false, _) => self.server.last_seen.ms_until(now),
-            (true, false) => self.client.last_seen.ms_until(now),
+        match (self.client.has(SEEN), self.server.has(SEEN)) {
+            (true, true) if client > server => server,
+            (false, true) => server,
+            _ => client,
         }
+    }
+
+    /// Milliseconds since either direction's last packet, in steps of 1074.
+    pub const fn idle_ms(self, now: Ticks) -> u64 {
+        ((self.idle(now) as u64) << TICK_SHIFT) / 1_000_000
     }
 }
 
-plain_data!(Ticks, FlowKey, Half, Flow);
+/// A flow as its entry tells it: where it is pinned and what each direction has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The backend that the flow is pinned to until it ends.
+    pub backend: BackendId,
+    /// The service's epoch when the flow was pinned, modulo 256.
+    pub epoch: u8,
+    /// What both directions have shown.
+    pub halves: Halves,
+}
+
+plain_data!(FlowKey);
 
 #[cfg(test)]
-mod tests {
-    use super::tcp_flags::{ACK, FIN, RST, SYN};
-    use super::*;
-
-    const NOW: Ticks = Ticks(1000);
-
-    enum From {
-        Client(u8),
-        Server(u8),
-    }
-    use From::{Client, Server};
-
-    fn flow_after(packets: &[From]) -> Flow {
-        let mut flow = Flow::default();
-        for packet in packets {
-            match packet {
-                Client(flags) => flow.client = flow.client.after(*flags, NOW),
-                Server(flags) => flow.server = flow.server.after(*flags, NOW),
-            }
-        }
-        flow
-    }
-
-    fn state_after(packets: &[From]) -> FlowState {
-        flow_after(packets).state()
-    }
-
-    const HANDSHAKE: [From; 3] = [Client(SYN), Server(SYN | ACK), Client(ACK)];
-
-    fn established_then(more: [u8; 2], client_first: bool) -> FlowState {
-        let mut flow = flow_after(&HANDSHAKE);
-        flow.server = flow.server.after(ACK, NOW);
-        let (client, server) = if client_first { (more[0], more[1]) } else { (more[1], more[0]) };
-        flow.client = flow.client.after(client, NOW);
-        flow.server = flow.server.after(server, NOW);
-        flow.state()
-    }
-
-    #[test]
-    fn a_handshake_is_half_open_until_both_sides_have_acknowledged() {
-        assert_eq!(state_after(&HANDSHAKE[..1]), FlowState::HalfOpen);
-        assert_eq!(state_after(&HANDSHAKE[..2]), FlowState::HalfOpen);
-        assert_eq!(established_then([ACK, ACK], true), FlowState::Established);
-    }
-
-    #[test]
-    fn a_flow_that_only_the_client_claims_is_unconfirmed() {
-        assert_eq!(state_after(&[Client(ACK), Client(ACK)]), FlowState::HalfOpen);
-        assert_eq!(state_after(&[Client(ACK), Server(ACK)]), FlowState::Established);
-    }
-
-    #[test]
-    fn it_closes_when_both_have_finished_and_not_before() {
-        assert_eq!(established_then([FIN | ACK, ACK], true), FlowState::HalfClosed);
-        assert_eq!(established_then([FIN | ACK, ACK], false), FlowState::HalfClosed);
-        assert_eq!(established_then([FIN | ACK, FIN | ACK], true), FlowState::Closed);
-    }
-
-    #[test]
-    fn a_reset_closes_it_from_either_side() {
-        assert_eq!(established_then([RST, ACK], true), FlowState::Closed);
-        assert_eq!(established_then([RST | ACK, ACK], false), FlowState::Closed);
-    }
-
-    #[test]
-    fn traffic_that_goes_on_after_a_forged_reset_revives_the_flow() {
-        let mut flow = flow_after(&[Client(ACK), Server(ACK), Client(RST)]);
-        assert_eq!(flow.state(), FlowState::Closed);
-        flow.client = flow.client.after(ACK, NOW);
-        assert_eq!(flow.state(), FlowState::Established);
-    }
-
-    #[test]
-    fn idleness_counts_from_the_later_half_and_over_the_wrap() {
-        let mut flow = Flow::default();
-        flow.client = flow.client.after(SYN, Ticks(u32::MAX - 999));
-        assert_eq!(flow.idle_ms(Ticks(0)), 1048);
-        flow.server = flow.server.after(ACK, Ticks(u32::MAX));
-        assert_eq!(flow.idle_ms(Ticks(0)), 1);
-    }
-
-    #[test]
-    fn a_moment_in_the_future_is_not_idle() {
-        assert_eq!(Ticks(10).ms_until(Ticks(5)), 0);
-    }
-}
+mod tests;

@@ -5,30 +5,30 @@
 
 #![no_std]
 
+pub mod bucket;
 pub mod checksum;
 pub mod endpoint;
 pub mod flow;
+pub mod listeners;
 pub mod reason;
 pub mod steer;
 pub mod tables;
 
 pub use endpoint::{Address, Endpoint};
-pub use flow::{Flow, FlowKey, FlowState, Half, Ticks};
+pub use flow::{Flow, FlowKey, FlowState, Half, Halves, Ticks};
+pub use listeners::Listener;
 pub use reason::Reason;
 pub use steer::{BackendId, ServiceId, Steer};
-pub use tables::{Backend, BackendCounters, NextHop, Owner, Service};
+pub use tables::{Backend, BackendCounters, BackendState, Forwarding, NextHop, Service, Settings};
 
 /// Version of the map layouts: pins of another version are never adopted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Services that one loaded program can hold; ids run from 0 to this, exclusive.
 pub const SERVICES_MAX: u32 = 64;
 
 /// Backends that one loaded program can hold; ids run from 1 to this, exclusive, and 0 stands for none.
 pub const BACKENDS_MAX: u32 = 1024;
-
-/// Flows that the table holds before new ones are served unpinned.
-pub const FLOWS_MAX: u32 = 1 << 20;
 
 /// Marks a map type as plain data for aya, which may then copy it between user space and the kernel.
 macro_rules! plain_data {

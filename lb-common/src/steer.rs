@@ -35,6 +35,12 @@ impl Steer {
         Self { active: word as u16, draining: (word >> 16) as u16, epoch: (word >> 32) as u32 }
     }
 
+    /// Whether nothing drains.
+    #[inline(always)]
+    pub const fn is_settled(self) -> bool {
+        self.draining == NO_BACKEND
+    }
+
     /// The backend of a new flow.
     #[inline(always)]
     pub const fn for_new_flow(self) -> BackendId {
@@ -44,7 +50,7 @@ impl Steer {
     /// The backend of a flow that was there before its entry: the one that drains, else the active one.
     #[inline(always)]
     pub const fn for_old_flow(self) -> BackendId {
-        if self.draining == NO_BACKEND { self.active } else { self.draining }
+        if self.is_settled() { self.active } else { self.draining }
     }
 }
 

@@ -1,10 +1,10 @@
-//! Values of the small tables that every packet of a service reads: services, backends, owners, counters.
+//! Values of the small tables that packets of a service read: services, backends, settings, counters.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::bucket::HashKeys;
 use crate::endpoint::{Address, Endpoint};
 use crate::plain_data;
-use crate::steer::{BackendId, ServiceId};
 
 /// Where a frame goes next: resolved by user space over netlink and kept fresh, so that no packet asks the FIB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -16,9 +16,13 @@ pub struct NextHop {
     pub destination: [u8; 6],
     /// Hardware address of the interface.
     pub source: [u8; 6],
+    /// Longest IP packet that passes there, in bytes; 0 if that is not known.
+    pub mtu: u16,
+    /// VLAN that the frame is to carry; 0 leaves its tags as they came.
+    pub vlan: u16,
 }
 
-const _: () = assert!(size_of::<NextHop>() == 16);
+const _: () = assert!(size_of::<NextHop>() == 20);
 
 impl NextHop {
     /// Whether frames can be sent there.
@@ -28,7 +32,7 @@ impl NextHop {
     }
 }
 
-/// A service as replies need it.
+/// A service as packets need it that are not pinned yet, or that come from its backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Service {
@@ -36,9 +40,63 @@ pub struct Service {
     pub vip: Endpoint,
     /// Where replies to clients go.
     pub uplink: NextHop,
+    /// Bits of [`service_flags`].
+    pub flags: u32,
+    reserved: u32,
 }
 
-const _: () = assert!(size_of::<Service>() == 36);
+const _: () = assert!(size_of::<Service>() == 48);
+
+/// What a service wants that is not the rule.
+pub mod service_flags {
+    /// A conversation of datagrams follows a handover at once (`udp_drain = "move"`).
+    pub const MOVE_DATAGRAMS: u32 = 1;
+    /// Flows are tracked only while a backend drains (`tracking = "drain-only"`).
+    pub const DRAIN_ONLY: u32 = 2;
+}
+
+impl Service {
+    /// A service with the rule for everything.
+    pub const fn new(vip: Endpoint, uplink: NextHop) -> Self {
+        Self { vip, uplink, flags: 0, reserved: 0 }
+    }
+
+    /// The same service with these [`service_flags`].
+    #[must_use]
+    pub const fn with_flags(mut self, flags: u32) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Whether one of these [`service_flags`] is set.
+    #[inline(always)]
+    pub const fn has(&self, flags: u32) -> bool {
+        self.flags & flags != 0
+    }
+}
+
+/// What becomes of packets that are pinned to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendState {
+    /// Nobody is there: its flows are treated as flows without an entry.
+    Absent,
+    /// It gets its flows.
+    Present,
+    /// It is dead or its flows are cut: each of them is answered with a reset.
+    Refused,
+}
+
+/// How packets get to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// The destination is rewritten, and the source of the replies.
+    #[default]
+    Nat,
+    /// Only the frame's hardware addresses are; the backend answers the client by itself.
+    Dsr,
+    /// The packet is put into another one; the backend answers the client by itself.
+    Ipip,
+}
 
 /// A backend as packets to it need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -49,60 +107,135 @@ pub struct Backend {
     /// Where packets to it go.
     pub hop: NextHop,
     /// The balancer's own address towards it: replies to the balancer's checks are left alone.
-    pub checked_from: Address,
-    /// 1 while packets may be sent there, else 0.
-    pub present: u32,
+    pub local: Address,
+    state: u8,
+    forwarding: u8,
+    reserved: [u8; 6],
 }
 
-const _: () = assert!(size_of::<Backend>() == 56);
+const _: () = assert!(size_of::<Backend>() == 64);
 
-/// Which backend of which service has an endpoint: how a reply is recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Owner {
-    /// The service that the backend serves.
-    pub service: ServiceId,
-    /// The backend.
-    pub backend: BackendId,
-}
+impl Backend {
+    /// A backend that gets its flows.
+    pub const fn new(endpoint: Endpoint, hop: NextHop, local: Address) -> Self {
+        Self { endpoint, hop, local, state: 0, forwarding: 0, reserved: [0; 6] }
+            .with_state(BackendState::Present)
+    }
 
-/// What the packet path counts for each backend, on each CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct BackendCounters {
-    /// Packets sent to the backend.
-    pub packets_in: u64,
-    /// IP bytes sent to the backend.
-    pub bytes_in: u64,
-    /// Packets that came from the backend for a client.
-    pub packets_out: u64,
-    /// IP bytes that came from the backend for a client.
-    pub bytes_out: u64,
-    /// Flows pinned to the backend at their SYN.
-    pub flows_new: u64,
-    /// SYNs seen again for a flow that was already pinned and not yet established.
-    pub syn_retransmits: u64,
-    /// Resets that clients sent.
-    pub resets_in: u64,
-    /// Resets that the backend sent.
-    pub resets_out: u64,
-}
-
-impl BackendCounters {
-    /// Adds the counters of another CPU.
+    /// The same backend in this state.
     #[must_use]
-    pub fn plus(self, other: &Self) -> Self {
-        Self {
-            packets_in: self.packets_in + other.packets_in,
-            bytes_in: self.bytes_in + other.bytes_in,
-            packets_out: self.packets_out + other.packets_out,
-            bytes_out: self.bytes_out + other.bytes_out,
-            flows_new: self.flows_new + other.flows_new,
-            syn_retransmits: self.syn_retransmits + other.syn_retransmits,
-            resets_in: self.resets_in + other.resets_in,
-            resets_out: self.resets_out + other.resets_out,
+    pub const fn with_state(mut self, state: BackendState) -> Self {
+        self.state = state as u8;
+        self
+    }
+
+    /// The same backend reached in this way.
+    #[must_use]
+    pub const fn with_forwarding(mut self, forwarding: Forwarding) -> Self {
+        self.forwarding = forwarding as u8;
+        self
+    }
+
+    /// What becomes of packets that are pinned to it.
+    #[inline(always)]
+    pub const fn state(&self) -> BackendState {
+        match self.state {
+            1 => BackendState::Present,
+            2 => BackendState::Refused,
+            _ => BackendState::Absent,
+        }
+    }
+
+    /// Whether it gets its flows.
+    #[inline(always)]
+    pub const fn is_present(&self) -> bool {
+        matches!(self.state(), BackendState::Present)
+    }
+
+    /// How packets get there.
+    #[inline(always)]
+    pub const fn forwarding(&self) -> Forwarding {
+        match self.forwarding {
+            1 => Forwarding::Dsr,
+            2 => Forwarding::Ipip,
+            _ => Forwarding::Nat,
         }
     }
 }
 
-plain_data!(NextHop, Service, Backend, Owner, BackendCounters);
+/// What one load of the program is made for; kept with the tables, because they mean nothing without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Settings {
+    /// Multipliers of all hashes.
+    pub keys: HashKeys,
+    /// Buckets of the flow table, less one.
+    pub bucket_mask: u32,
+    /// Places of each CPU's log of tuples, less one.
+    pub log_mask: u32,
+}
+
+macro_rules! backend_counters {
+    ($($name:ident: $doc:literal,)+) => {
+        /// What the packet path counts for each backend, on each CPU.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct BackendCounters {
+            $(#[doc = $doc] pub $name: u64,)+
+        }
+
+        impl BackendCounters {
+            /// Adds the counters of another CPU.
+            #[must_use]
+            pub fn plus(self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)+ }
+            }
+
+            /// Each counter with its stable name and what it means, for metrics and people.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64, &'static str)> {
+                [$((stringify!($name), self.$name, $doc.trim_ascii()),)+].into_iter()
+            }
+        }
+    };
+}
+
+backend_counters! {
+    packets_in: "Packets sent to the backend.",
+    bytes_in: "IP bytes sent to the backend.",
+    packets_out: "Packets that came from the backend for a client.",
+    bytes_out: "IP bytes that came from the backend for a client.",
+    flows_new: "Flows pinned to the backend at their first packet.",
+    flows_taken_up: "Flows pinned to the backend in their middle.",
+    syn_retransmits: "SYNs seen again for a flow that was already pinned and not yet closed.",
+    resets_in: "Resets that clients sent.",
+    resets_out: "Resets that the backend sent.",
+    turns: "Requests that the backend has begun to answer.",
+}
+
+plain_data!(NextHop, Service, Backend, Settings, BackendCounters);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_tells_its_state_and_way() {
+        let endpoint = Endpoint::tcp("10.77.128.6:80".parse().unwrap());
+        let backend = Backend::new(endpoint, NextHop::default(), Address::default());
+        assert_eq!((backend.state(), backend.forwarding()), (BackendState::Present, Forwarding::Nat));
+        for state in [BackendState::Absent, BackendState::Present, BackendState::Refused] {
+            assert_eq!(backend.with_state(state).state(), state);
+        }
+        for way in [Forwarding::Nat, Forwarding::Dsr, Forwarding::Ipip] {
+            assert_eq!(backend.with_forwarding(way).forwarding(), way);
+        }
+    }
+
+    #[test]
+    fn counters_add_up_by_name() {
+        let one = BackendCounters { packets_in: 1, turns: 2, ..BackendCounters::default() };
+        let sum = one.plus(&one);
+        assert_eq!(sum.named().map(|(_, count, _)| count).sum::<u64>(), 6);
+        assert_eq!(sum.named().next().map(|(name, count, _)| (name, count)), Some(("packets_in", 2)));
+    }
+}

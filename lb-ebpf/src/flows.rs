@@ -1,30 +1,32 @@
-//! The flow table: what keeps a flow on its backend.
+//! The flow table as a packet of a known flow sees it. Its layout is [`lb_common::bucket`]; how a flow gets
+//! into it is in [`crate::pin`].
 //!
-//! The table is a hash that refuses when it is full, so an established flow is never evicted.
+//! What always holds:
+//! - Each direction writes its own half, one aligned store.
+//! - An entry lies within a map value, and map values live as long as the program runs.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::HashMap;
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
-use lb_common::{FLOWS_MAX, Flow, FlowKey, Half, Ticks};
+use lb_common::bucket::{Bucket, ENTRIES, Entry, Fingerprint, Id, LINE, across};
+use lb_common::{FlowKey, Half, Halves, Ticks};
 
+use crate::settings;
+use crate::verifier::hide;
+
+/// The loader sets how many there are. User space maps the array, scans it and frees what has ended.
 #[btf_map]
-static FLOWS: HashMap<FlowKey, Flow, { FLOWS_MAX as usize }, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
-
-/// The table has no room; the flow is served without an entry.
-pub(crate) struct Full;
+static BUCKETS: Array<Bucket, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// The entry of a flow.
-#[inline(always)]
-pub(crate) fn find(key: &FlowKey) -> Option<&'static mut Flow> {
-    // SAFETY: entries live until a grace period after the program run. Each direction writes its own half.
-    FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
-}
-
-/// Records a flow, over whatever stood under its key.
-#[inline(always)]
-pub(crate) fn pin(key: &FlowKey, flow: &Flow) -> Result<(), Full> {
-    FLOWS.insert(key, flow, u64::from(BPF_ANY)).map_err(|_| Full)
+#[derive(Clone, Copy)]
+pub(crate) struct Pinned {
+    entry: *mut Entry,
+    /// The id under which it was found.
+    pub(crate) id: Id,
+    /// Its place in the table.
+    pub(crate) slot: u32,
 }
 
 /// The time of flow entries.
@@ -34,22 +36,122 @@ pub(crate) fn now() -> Ticks {
     Ticks::from_ns(unsafe { bpf_ktime_get_coarse_ns() })
 }
 
-/// The client's half after a packet from it: data after a response begins the next turn.
+/// The fingerprint of a flow in this table.
 #[inline(always)]
-pub(crate) fn after_client(flow: &Flow, flags: u8, has_payload: bool) -> Half {
-    let mut half = flow.client.after(flags, now());
-    if has_payload && half.turns == flow.server.turns {
-        half.turns = half.turns.wrapping_add(1);
-    }
-    half
+pub(crate) fn fingerprint(key: &FlowKey) -> Fingerprint {
+    Fingerprint::of(key, &settings::keys())
 }
 
-/// The server's half after a packet from it: data answers the turn that is open.
+/// Number of a flow's home bucket.
 #[inline(always)]
-pub(crate) fn after_server(flow: &Flow, flags: u8, has_payload: bool) -> Half {
-    let mut half = flow.server.after(flags, now());
-    if has_payload {
-        half.turns = flow.client.turns;
+pub(crate) fn home(print: Fingerprint) -> u32 {
+    print.home() & settings::bucket_mask()
+}
+
+/// Number of the bucket that the flow stands in if its home is full.
+#[inline(always)]
+pub(crate) fn second(print: Fingerprint) -> u32 {
+    across(home(print), print.tag(), settings::bucket_mask())
+}
+
+/// A bucket by its number.
+#[inline(always)]
+pub(crate) fn bucket(index: u32) -> Option<*mut Bucket> {
+    BUCKETS.get_ptr_mut(index & settings::bucket_mask())
+}
+
+/// The entry of a flow.
+#[inline(always)]
+pub(crate) fn find(print: Fingerprint) -> Option<Pinned> {
+    let mut index = home(print);
+    let mut there = bucket(index)?;
+    let mut place = seek(there, print.line(), print.tag());
+    if place == NOWHERE {
+        // SAFETY: the bucket is a map value.
+        let marks = unsafe { (&raw const (*there).entries[0].id).read_volatile() };
+        if marks & Id::SPILLED == 0 {
+            return None;
+        }
+        index = second(print);
+        there = bucket(index)?;
+        place = seek(there, print.line(), print.tag() | Id::AWAY);
+        if place == NOWHERE {
+            return None;
+        }
     }
-    half
+    // SAFETY: `place` is below the number of entries, and the bucket is a map value.
+    unsafe {
+        let line = there.cast::<Entry>().add((print.line() as usize & 1) * LINE);
+        let place = hide(place, line.cast()) as u32 & (ENTRIES as u32 - 1);
+        let entry = there.cast::<Entry>().add(place as usize);
+        let id = Id::from_word((&raw const (*entry).id).read_volatile());
+        Some(Pinned { entry, id, slot: index * ENTRIES as u32 + place })
+    }
+}
+
+/// [`seek`] has found nothing.
+const NOWHERE: u64 = ENTRIES as u64;
+
+/// The place of a name in a bucket; the flow's own line is looked at first.
+#[inline(always)]
+fn seek(bucket: *mut Bucket, line: u32, name: u64) -> u64 {
+    let place = seek_in_line(bucket, line, name);
+    if place == NOWHERE { seek_in_line(bucket, line ^ 1, name) } else { place }
+}
+
+#[inline(always)]
+fn seek_in_line(bucket: *mut Bucket, line: u32, name: u64) -> u64 {
+    let first = (line as usize & 1) * LINE;
+    for step in 0..LINE {
+        // SAFETY: a line is half of a bucket, and the bucket is a map value.
+        let id = unsafe { (&raw const (*bucket.cast::<Entry>().add(first).add(step)).id).read_volatile() };
+        if id & Id::NAME == name {
+            return (first + step) as u64;
+        }
+    }
+    NOWHERE
+}
+
+impl Pinned {
+    /// The entry at a place that [`find`] gave.
+    #[inline(always)]
+    pub(crate) fn at(slot: u32) -> Option<Self> {
+        let bucket = bucket(slot / ENTRIES as u32)?;
+        // SAFETY: the place is below the number of entries, and the bucket is a map value.
+        unsafe {
+            let entry = bucket.cast::<Entry>().add(slot as usize & (ENTRIES - 1));
+            Some(Self { entry, id: Id::from_word((&raw const (*entry).id).read_volatile()), slot })
+        }
+    }
+
+    /// The entry itself.
+    #[inline(always)]
+    pub(crate) const fn entry(&self) -> *mut Entry {
+        self.entry
+    }
+
+    /// What the flow has shown.
+    #[inline(always)]
+    pub(crate) fn halves(&self) -> Halves {
+        // SAFETY: the entry lies within a map value.
+        Halves::from_word(unsafe { (&raw const (*self.entry).halves).read_volatile() })
+    }
+
+    /// Writes what the client's packets have shown.
+    #[inline(always)]
+    pub(crate) fn set_client(&self, half: Half) {
+        if settings::commits() {
+            // SAFETY: as above; the client's half is the first of the word's two.
+            unsafe { (&raw mut (*self.entry).halves).cast::<u32>().write_volatile(half.to_bits()) };
+        }
+    }
+
+    /// Writes what the backend's packets have shown.
+    #[inline(always)]
+    pub(crate) fn set_server(&self, half: Half) {
+        if settings::commits() {
+            // SAFETY: as above; the server's half is the second of the word's two.
+            unsafe { (&raw mut (*self.entry).halves).cast::<u32>().add(1).write_volatile(half.to_bits()) };
+        }
+    }
 }

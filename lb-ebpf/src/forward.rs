@@ -1,65 +1,120 @@
 //! From a client to a backend.
 //!
-//! - A SYN is a new flow and goes where steering says, unless its tuple belongs to a flow that has not
-//!   closed: then it is a retransmission and stays where that flow is.
-//! - Any other packet belongs to an old flow. With an entry it goes to the entry's backend, whatever the
-//!   steering says; without one it goes to the backend that drains, else to the active one, and is taken up.
+//! With an entry a packet goes to the entry's backend, whatever the steering says: a SYN too, for it is a
+//! retransmission while its flow has not closed. Without one it goes where [`crate::open`] says.
 
-use lb_common::flow::tcp_flags::{ACK, RST, SYN};
-use lb_common::{Backend, BackendId, Flow, FlowKey, FlowState, Half, Reason, ServiceId};
+use lb_common::{
+    Backend, BackendId, BackendState, FlowKey, FlowState, Halves, Listener, Reason, ServiceId, Ticks,
+};
 
+use crate::family::{End, Family};
+use crate::flows::{Pinned, find, fingerprint, now};
+use crate::open::{Opening, open};
 use crate::packet::Packet;
-use crate::{Verdict, backends, count, flows, rewrite, services};
+use crate::{Verdict, backends, count, rewrite, services};
+
+/// Where a packet goes, and why.
+struct Route {
+    id: BackendId,
+    backend: &'static Backend,
+    reason: u32,
+}
 
 /// Steers a packet that is for a service.
 #[inline(always)]
-pub(crate) fn to_backend(packet: &Packet, service: ServiceId) -> Verdict {
-    let source = packet.source();
-    let key = FlowKey { client: source.address(), client_port: source.wire_port(), service };
-    let opens = packet.has(SYN) && !packet.has(ACK);
-
-    if let Some(flow) = flows::find(&key)
-        && !(opens && matches!(flow.state(), FlowState::Closed))
-        && let Some(backend) = backends::get(flow.backend)
-    {
-        flow.client = flows::after_client(flow, packet.flags, packet.has_payload);
-        let reason = if opens { Reason::SynRetransmit } else { Reason::PinnedFlow };
-        return send(packet, flow.backend, backend, reason);
+pub(crate) fn to_backend<F: Family>(packet: &Packet<F>, to: Listener) -> Verdict {
+    let route = if to.drain_only { untracked(to.service) } else { Ok(None) };
+    let route = match route {
+        Ok(Some(route)) => Ok(route),
+        Ok(None) => tracked(packet, to),
+        Err(reason) => Err(reason),
+    };
+    match route {
+        Ok(route) => send(packet, to.service, &route),
+        Err(reason) => Verdict::end(reason),
     }
+}
 
+/// The active backend, if nothing drains: then flows of such a service are not looked up.
+#[inline(always)]
+fn untracked(service: ServiceId) -> Result<Option<Route>, u32> {
     let steering = services::steering(service);
-    let id = if opens { steering.for_new_flow() } else { steering.for_old_flow() };
-    let Some(backend) = backends::get(id) else {
-        return Verdict::end(Reason::NoBackend);
-    };
-    let mut flow = Flow {
-        backend: id,
-        taken_up: u16::from(!opens),
-        epoch: steering.epoch,
-        client: Half::default(),
-        server: Half::default(),
-    };
-    flow.client = flows::after_client(&flow, packet.flags, packet.has_payload);
-    let reason = if packet.has(RST) || flows::pin(&key, &flow).is_err() {
-        Reason::Unpinned
-    } else if opens {
-        Reason::NewFlow
+    if !steering.is_settled() {
+        return Ok(None);
+    }
+    match backends::get(steering.active) {
+        Some(backend) if backend.is_present() => {
+            Ok(Some(Route { id: steering.active, backend, reason: Reason::Untracked as u32 }))
+        }
+        _ => Err(Reason::NoBackend as u32),
+    }
+}
+
+/// The backend of the packet's flow.
+#[inline(always)]
+fn tracked<F: Family>(packet: &Packet<F>, to: Listener) -> Result<Route, u32> {
+    let (client, client_port) = packet.source();
+    let key = FlowKey { client, client_port, service: to.service };
+    let (print, now) = (fingerprint(&key), now());
+    let mut old_slot = Opening::NO_ENTRY;
+    if let Some(entry) = find(print) {
+        let halves = entry.halves();
+        let id = entry.id.backend();
+        if goes_on(packet, to, &entry, halves)
+            && let Some(backend) = backends::get(id)
+            && !matches!(backend.state(), BackendState::Absent)
+        {
+            entry.set_client(after(packet, halves, now).client);
+            let reason = if packet.opens() { Reason::SynRetransmit } else { Reason::PinnedFlow };
+            return Ok(Route { id, backend, reason: reason as u32 });
+        }
+        old_slot = entry.slot;
+    }
+    let halves = after(packet, Halves::default(), now).to_word();
+    let kind = packet.kind();
+    let (id, reason) = open(&Opening { halves, print, key, now, old_slot, from: 0, kind });
+    match backends::get(id) {
+        Some(backend) if id != 0 => Ok(Route { id, backend, reason }),
+        _ => Err(reason),
+    }
+}
+
+/// Whether a flow's packet may go where the flow went so far.
+#[inline(always)]
+fn goes_on<F: Family>(packet: &Packet<F>, to: Listener, entry: &Pinned, halves: Halves) -> bool {
+    if packet.opens() {
+        // A closed flow's tuple may be taken by a new one.
+        return !matches!(halves.state(), FlowState::Closed);
+    }
+    // A conversation of datagrams may have to follow a handover that came after it was pinned.
+    !(to.moves_datagrams && services::steering(to.service).epoch as u8 != entry.id.epoch())
+}
+
+/// What the flow has shown after a packet from its client: data after a response begins the next turn.
+#[inline(always)]
+fn after<F: Family>(packet: &Packet<F>, halves: Halves, now: Ticks) -> Halves {
+    let client = if packet.is_datagram() {
+        halves.client.after_datagram(now)
     } else {
-        Reason::TakenUp
+        halves.client.after(packet.flags, packet.has_payload, now)
     };
-    send(packet, id, backend, reason)
+    let client =
+        if packet.has_payload && client.same_turn_as(halves.server) { client.next_turn() } else { client };
+    Halves { client, server: halves.server }
 }
 
 #[inline(always)]
-fn send(packet: &Packet, id: BackendId, backend: &Backend, reason: Reason) -> Verdict {
-    count::backend(id, |counters| {
+fn send<F: Family>(packet: &Packet<F>, service: ServiceId, route: &Route) -> Verdict {
+    let reason = route.reason;
+    count::backend(route.id, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(packet.ip_bytes);
-        counters.flows_new += u64::from(matches!(reason, Reason::NewFlow));
-        counters.syn_retransmits += u64::from(matches!(reason, Reason::SynRetransmit));
-        counters.resets_in += u64::from(packet.has(RST));
+        counters.flows_new += u64::from(reason == Reason::NewFlow as u32 || reason == Reason::Moved as u32);
+        counters.flows_taken_up += u64::from(reason == Reason::TakenUp as u32);
+        counters.syn_retransmits += u64::from(reason == Reason::SynRetransmit as u32);
+        counters.resets_in += u64::from(packet.resets());
     });
-    rewrite::destination(packet, &backend.endpoint);
-    rewrite::next_hop(packet, &backend.hop);
-    Verdict::send(reason, backend.hop.ifindex)
+    rewrite::endpoint(packet, End::Destination, &route.backend.endpoint);
+    rewrite::next_hop(packet, &route.backend.hop);
+    Verdict::send(reason, service, route.backend.hop.ifindex)
 }

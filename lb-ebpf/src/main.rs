@@ -4,10 +4,12 @@
 //! the VIP had sent them, all else is left to the stack. `baton_pass` lets everything pass; it stands on
 //! the far ends of veth pairs, where native redirect needs a program.
 //!
-//! What always holds: every packet leaves through [`verdict`], which counts exactly one [`Reason`] for it.
+//! What always holds: every packet leaves through [`act`], which counts exactly one [`Reason`] for it.
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![expect(internal_features, reason = "the bpf target has no atomic types, only their instructions")]
 #![expect(
     missing_docs,
     unreachable_pub,
@@ -17,26 +19,40 @@
 
 mod backends;
 mod count;
+mod family;
 mod flows;
 mod forward;
+mod listeners;
+mod open;
 mod packet;
+mod pin;
 mod reply;
 mod rewrite;
 mod services;
+mod settings;
 mod trace;
+mod tuples;
+mod verifier;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use lb_common::Reason;
-use lb_common::reason::Action;
-use packet::Packet;
+use lb_common::reason::{Action, action, group};
+use lb_common::{Reason, ServiceId};
+
+use family::{Family, Ipv4, Ipv6};
+use verifier::hide;
+
+use packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Packet};
 
 /// What is to become of a packet.
 #[derive(Clone, Copy)]
 pub(crate) struct Verdict {
-    reason: Reason,
+    /// Index of its [`Reason`].
+    reason: u32,
+    /// The group of counters: that of the service that the packet was for, or of none.
+    group: u32,
     /// Interface to send from; 0 lets the stack forward the rewritten packet.
     ifindex: u32,
 }
@@ -44,48 +60,71 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// Leaves the packet to the stack, or drops it, as its reason says.
     #[inline(always)]
-    pub(crate) const fn end(reason: Reason) -> Self {
-        Self { reason, ifindex: 0 }
+    pub(crate) const fn end(reason: u32) -> Self {
+        Self { reason, group: group(None), ifindex: 0 }
     }
 
     /// Sends the rewritten packet out of an interface.
     #[inline(always)]
-    pub(crate) const fn send(reason: Reason, ifindex: u32) -> Self {
-        Self { reason, ifindex }
+    pub(crate) const fn send(reason: u32, service: ServiceId, ifindex: u32) -> Self {
+        Self { reason, group: group(Some(service)), ifindex }
+    }
+
+    /// The same, counted for this service.
+    #[inline(always)]
+    const fn of(mut self, service: ServiceId) -> Self {
+        self.group = group(Some(service));
+        self
     }
 }
 
 /// Steers a packet.
-#[xdp]
+#[xdp(frags)]
 pub fn baton(ctx: XdpContext) -> u32 {
-    match Packet::parse(&ctx) {
-        Ok(packet) => verdict(&ctx, steer(&packet)),
-        Err(reason) => verdict(&ctx, Verdict::end(reason)),
-    }
+    let verdict = match Frame::parse(&ctx) {
+        Ok(frame) if frame.ethertype == ETHERTYPE_IPV4 => steer::<Ipv4>(&ctx, &frame),
+        Ok(frame) if frame.ethertype == ETHERTYPE_IPV6 => steer::<Ipv6>(&ctx, &frame),
+        Ok(_) => Verdict::end(Reason::NotIp as u32),
+        Err(reason) => Verdict::end(reason as u32),
+    };
+    act(&ctx, verdict)
 }
 
 /// Lets every packet pass.
-#[xdp]
+#[xdp(frags)]
 pub fn baton_pass(_ctx: XdpContext) -> u32 {
+    // The linker drops maps that no program names; these two are for user space alone.
+    core::hint::black_box((&raw const settings::TABLE_SETTINGS, &raw const tuples::TUPLES));
     XDP_PASS
 }
 
 #[inline(always)]
-fn steer(packet: &Packet) -> Verdict {
-    if let Some(service) = services::find(&packet.destination()) {
-        forward::to_backend(packet, service)
-    } else if let Some(owner) = backends::owner(&packet.source()) {
-        reply::to_client(packet, owner)
+fn steer<F: Family>(ctx: &XdpContext, frame: &Frame) -> Verdict {
+    let packet = match Packet::<F>::parse(ctx, frame) {
+        Ok(packet) => packet,
+        Err(reason) => return Verdict::end(reason as u32),
+    };
+    if let Some(to) = listeners::find(packet.destination(), packet.protocol)
+        && to.is_vip()
+    {
+        forward::to_backend(&packet, to).of(to.service)
+    } else if let Some(from) = listeners::find(packet.source(), packet.protocol)
+        && !from.is_vip()
+    {
+        reply::to_client(&packet, from).of(from.service)
     } else {
-        Verdict::end(Reason::NotForService)
+        Verdict::end(Reason::NotForService as u32)
     }
 }
 
 #[inline(always)]
-fn verdict(ctx: &XdpContext, verdict: Verdict) -> u32 {
-    count::packet(verdict.reason);
-    trace::verdict(ctx, verdict.reason, verdict.ifindex);
-    match verdict.reason.action() {
+fn act(ctx: &XdpContext, verdict: Verdict) -> u32 {
+    // The end is the same for all reasons: one path for the verifier.
+    // SAFETY: the queue's number is a field of the context.
+    let reason = unsafe { hide(verdict.reason.into(), &raw const (*ctx.ctx).rx_queue_index) } as u32;
+    count::packet(verdict.group, reason);
+    trace::verdict(ctx, reason, verdict.ifindex);
+    match action(reason) {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
         // The next hop is not known yet: the packet is rewritten, so the stack can resolve it and forward.

@@ -1,146 +1,243 @@
-//! The packet as the program sees it: one bound check, then typed access.
+//! The packet as the program sees it: bound checks once, then typed access.
 //!
-//! A [`Packet`] exists only for an unfragmented IPv4 packet without options that carries a whole TCP
-//! header, so whoever holds one may read and rewrite those headers.
+//! A [`Packet`] exists only for an unfragmented TCP segment or UDP datagram whose IP header carries no
+//! options and whose transport header is whole, so whoever holds one may read and rewrite those headers.
 
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
-use lb_common::endpoint::TCP;
-use lb_common::{Address, Endpoint, Reason};
+use lb_common::endpoint::{TCP, UDP};
+use lb_common::flow::tcp_flags::{ACK, RST, SYN};
+use lb_common::{Address, Reason};
 
-/// Ethernet type of IPv4, as it lies in a frame.
-const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
-/// Version 4 and a header of five 32-bit words: no options.
-const VERSION_4_NO_OPTIONS: u8 = 0x45;
-/// "More fragments" and the fragment offset, as they lie in a packet (RFC 791, section 3.1).
-const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
-const IPV4_LEN: u16 = 20;
-const TCP_LEN: u16 = 20;
+use crate::family::Family;
+use crate::open::opening;
+use crate::verifier::hide;
 
-/// Ethernet, IPv4 and TCP headers as they lie in a frame; integers keep the network's byte order.
-#[repr(C, packed(2))]
-pub(crate) struct Headers {
-    pub(crate) mac_destination: [u8; 6],
-    pub(crate) mac_source: [u8; 6],
+/// Ethernet types, as they lie in a frame.
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
+
+/// Ethernet header.
+#[repr(C)]
+pub(crate) struct Ethernet {
+    pub(crate) destination: [u8; 6],
+    pub(crate) source: [u8; 6],
+    pub(crate) ethertype: u16,
+}
+
+/// What stands between an Ethernet header's type field and the next one (IEEE 802.1Q).
+#[repr(C)]
+struct VlanTag {
+    control: u16,
     ethertype: u16,
-    version_ihl: u8,
-    tos: u8,
-    total_length: u16,
-    identification: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    pub(crate) ip_checksum: u16,
-    pub(crate) source: u32,
-    pub(crate) destination: u32,
+}
+
+/// Ports, and the rest of a TCP header.
+#[repr(C, packed(2))]
+pub(crate) struct TcpHeader {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
-    sequence: u32,
-    acknowledgement: u32,
-    data_offset: u8,
-    flags: u8,
-    window: u16,
-    pub(crate) tcp_checksum: u16,
-    urgent: u16,
-}
-
-const _: () = assert!(size_of::<Headers>() == 54);
-
-/// An unfragmented IPv4/TCP packet without IP options.
-pub(crate) struct Packet {
-    headers: *mut Headers,
-    /// Length of the IP packet in bytes.
-    pub(crate) ip_bytes: u16,
-    /// TCP flags ([`lb_common::flow::tcp_flags`]).
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    pub(crate) data_offset: u8,
     pub(crate) flags: u8,
-    /// Whether it carries data.
-    pub(crate) has_payload: bool,
+    pub(crate) window: u16,
+    pub(crate) checksum: u16,
+    pub(crate) urgent: u16,
 }
 
-impl Packet {
-    /// Recognises the packet, or says why it is none that this program steers.
+/// Ports, and the rest of a UDP header.
+#[repr(C)]
+pub(crate) struct UdpHeader {
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) length: u16,
+    pub(crate) checksum: u16,
+}
+
+/// The network header begins within this many bytes: 14, 18 or 22.
+const NETWORK_OFFSET_MASK: usize = 31;
+
+/// A frame up to its network header: at most two VLAN tags are seen through.
+pub(crate) struct Frame {
+    /// First byte of the network header.
+    pub(crate) network: usize,
+    /// First byte after the part of the frame that the program may touch.
+    pub(crate) end: usize,
+    /// What the network header is.
+    pub(crate) ethertype: u16,
+}
+
+impl Frame {
+    /// Finds the network header.
     #[inline(always)]
     pub(crate) fn parse(ctx: &XdpContext) -> Result<Self, Reason> {
         let (start, end) = (ctx.data(), ctx.data_end());
-        if start + 14 > end {
+        let mut network = start + size_of::<Ethernet>();
+        if network > end {
             return Err(Reason::Malformed);
         }
-        let headers = start as *mut Headers;
-        // SAFETY: the 14 bytes of the Ethernet header lie within the packet.
-        if unsafe { (*headers).ethertype } != ETHERTYPE_IPV4 {
-            return Err(Reason::NotIpv4);
+        // SAFETY: the Ethernet header lies within the packet.
+        let mut ethertype = unsafe { (*(start as *const Ethernet)).ethertype };
+        for _ in 0..2 {
+            if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_SERVICE_VLAN {
+                break;
+            }
+            let tag = network as *const VlanTag;
+            network += size_of::<VlanTag>();
+            if network > end {
+                return Err(Reason::Malformed);
+            }
+            // SAFETY: the tag lies within the packet.
+            ethertype = unsafe { (*tag).ethertype };
         }
-        if start + 14 + IPV4_LEN as usize > end {
+        // Whatever number of tags: one path for the verifier from here on.
+        // SAFETY: the Ethernet header lies within the packet.
+        let offset = unsafe { hide((network - start) as u64, (start as *const u32).add(1)) };
+        let offset = offset as usize & NETWORK_OFFSET_MASK;
+        Ok(Self { network: start + offset, end, ethertype })
+    }
+}
+
+/// An unfragmented TCP segment or UDP datagram.
+pub(crate) struct Packet<F> {
+    /// The Ethernet header.
+    pub(crate) ethernet: *mut Ethernet,
+    /// The IP header.
+    pub(crate) ip: *mut F,
+    /// The transport header: that of `protocol`, whole.
+    transport: usize,
+    /// [`TCP`] or [`UDP`].
+    pub(crate) protocol: u8,
+    /// TCP flags ([`lb_common::flow::tcp_flags`]); 0 of a datagram.
+    pub(crate) flags: u8,
+    /// Whether it carries data.
+    pub(crate) has_payload: bool,
+    /// Length of the IP packet in bytes.
+    pub(crate) ip_bytes: u32,
+}
+
+impl<F: Family> Packet<F> {
+    /// Recognises the packet behind a frame's network header, or says why it is none that is steered.
+    #[inline(always)]
+    pub(crate) fn parse(ctx: &XdpContext, frame: &Frame) -> Result<Self, Reason> {
+        let transport = frame.network + size_of::<F>();
+        if transport + size_of::<UdpHeader>() > frame.end {
             return Err(Reason::Malformed);
         }
-        // SAFETY: so do the 20 bytes of the IPv4 header.
-        let (version_ihl, protocol, fragment, total_length) = unsafe {
-            (
-                (*headers).version_ihl,
-                (*headers).protocol,
-                (*headers).fragment,
-                u16::from_be((*headers).total_length),
-            )
-        };
-        if version_ihl != VERSION_4_NO_OPTIONS {
-            return Err(if version_ihl >> 4 == 4 && version_ihl & 0xf > 5 {
-                Reason::IpOptions
-            } else {
-                Reason::Malformed
-            });
-        }
-        if fragment & FRAGMENT_MASK != 0 {
-            return Err(Reason::Fragment);
-        }
-        if protocol != TCP {
-            return Err(Reason::NotTcp);
-        }
-        if start + size_of::<Headers>() > end || start + 14 + total_length as usize > end {
+        let ip = frame.network as *mut F;
+        // SAFETY: the IP header lies within the packet.
+        let (protocol, ip_bytes) = unsafe { &*ip }.inspect()?;
+        let ethernet = ctx.data() as *mut Ethernet;
+        let packet = Self { ethernet, ip, transport, protocol, flags: 0, has_payload: false, ip_bytes };
+        // The part that the program may touch can end before the packet does.
+        if frame.network + ip_bytes as usize > frame.end && !packet.reaches(ctx, frame) {
             return Err(Reason::Malformed);
         }
-        // SAFETY: the whole of `Headers` lies within the packet.
-        let (data_offset, flags) = unsafe { ((*headers).data_offset, (*headers).flags) };
-        let header_bytes = IPV4_LEN + u16::from(data_offset >> 4) * 4;
-        if header_bytes < IPV4_LEN + TCP_LEN || header_bytes > total_length {
+        match protocol {
+            TCP => packet.with_segment(frame),
+            UDP if ip_bytes < (size_of::<F>() + size_of::<UdpHeader>()) as u32 => Err(Reason::Malformed),
+            UDP => Ok(packet.with_datagram()),
+            other => Err(F::why_not_steered(other)),
+        }
+    }
+
+    /// Whether the whole of the packet is there, in the frame's further buffers.
+    #[inline(always)]
+    fn reaches(&self, ctx: &XdpContext, frame: &Frame) -> bool {
+        // SAFETY: the context is the one that the kernel gave.
+        let all = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) };
+        all >= (frame.network - ctx.data()) as u64 + u64::from(self.ip_bytes)
+    }
+
+    #[inline(always)]
+    fn with_segment(mut self, frame: &Frame) -> Result<Self, Reason> {
+        if self.transport + size_of::<TcpHeader>() > frame.end {
             return Err(Reason::Malformed);
         }
-        Ok(Self { headers, ip_bytes: total_length, flags, has_payload: total_length > header_bytes })
+        let tcp = self.transport as *const TcpHeader;
+        // SAFETY: the TCP header lies within the packet.
+        let (data_offset, flags) = unsafe { ((*tcp).data_offset, (*tcp).flags) };
+        let header = u32::from(data_offset >> 4) * 4;
+        let headers = size_of::<F>() as u32 + header;
+        if header < size_of::<TcpHeader>() as u32 || headers > self.ip_bytes {
+            return Err(Reason::Malformed);
+        }
+        self.flags = flags;
+        self.has_payload = self.ip_bytes > headers;
+        Ok(self)
     }
 
-    /// The headers, to read.
     #[inline(always)]
-    pub(crate) fn headers(&self) -> &Headers {
-        // SAFETY: `parse` has checked that all of `Headers` lies within the packet, which stays mapped.
-        unsafe { &*self.headers }
+    fn with_datagram(mut self) -> Self {
+        self.has_payload = true;
+        self
     }
 
-    /// The headers, to rewrite.
+    /// The TCP header of a packet whose protocol is [`TCP`].
     #[inline(always)]
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "a packet belongs to one program run; no two borrows are alive at once"
-    )]
-    pub(crate) fn headers_mut(&self) -> &mut Headers {
-        // SAFETY: as above, and a packet is seen by one CPU at a time.
-        unsafe { &mut *self.headers }
+    pub(crate) fn tcp(&self) -> *mut TcpHeader {
+        self.transport as *mut TcpHeader
     }
 
-    /// Where it comes from.
+    /// The UDP header, or the part of a TCP header that is like one: its ports.
     #[inline(always)]
-    pub(crate) fn source(&self) -> Endpoint {
-        let headers = self.headers();
-        Endpoint::from_wire(Address::from_v4_word(headers.source), headers.source_port, TCP)
+    pub(crate) fn udp(&self) -> *mut UdpHeader {
+        self.transport as *mut UdpHeader
     }
 
-    /// Where it goes.
+    /// Where it comes from: address, and port as it lies in the packet.
     #[inline(always)]
-    pub(crate) fn destination(&self) -> Endpoint {
-        let headers = self.headers();
-        Endpoint::from_wire(Address::from_v4_word(headers.destination), headers.destination_port, TCP)
+    pub(crate) fn source(&self) -> (Address, u16) {
+        // SAFETY: `parse` has checked that both headers lie within the packet.
+        unsafe { ((*self.ip).source(), (*self.udp()).source_port) }
     }
 
-    /// Whether all of these flags are set.
+    /// Where it goes: address, and port as it lies in the packet.
+    #[inline(always)]
+    pub(crate) fn destination(&self) -> (Address, u16) {
+        // SAFETY: as above.
+        unsafe { ((*self.ip).destination(), (*self.udp()).destination_port) }
+    }
+
+    /// Whether all of these TCP flags are set.
     #[inline(always)]
     pub(crate) const fn has(&self, flags: u8) -> bool {
         self.flags & flags == flags
+    }
+
+    /// Whether it asks for a new connection.
+    #[inline(always)]
+    pub(crate) const fn opens(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
+
+    /// Whether it aborts its connection.
+    #[inline(always)]
+    pub(crate) const fn resets(&self) -> bool {
+        self.has(RST)
+    }
+
+    /// What kind of packet it is to a flow without entry.
+    #[inline(always)]
+    pub(crate) const fn kind(&self) -> u16 {
+        if self.is_datagram() {
+            opening::DATAGRAM
+        } else if self.resets() {
+            opening::RESETS
+        } else if self.opens() {
+            opening::OPENS
+        } else {
+            0
+        }
+    }
+
+    /// Whether it is a datagram.
+    #[inline(always)]
+    pub(crate) const fn is_datagram(&self) -> bool {
+        self.protocol == UDP
     }
 }

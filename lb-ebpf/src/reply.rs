@@ -3,55 +3,77 @@
 //! A reply without an entry is rewritten all the same: its flow is served unpinned, or its entry was lost,
 //! and the backend knows better than any steering that the flow is its own.
 
-use lb_common::flow::tcp_flags::RST;
-use lb_common::{Flow, FlowKey, Half, NextHop, Owner, Reason, Service};
+use lb_common::{FlowKey, Halves, Listener, Reason, Service, Ticks};
 
+use crate::family::{End, Family};
+use crate::flows::{find, fingerprint, now};
+use crate::open::{Opening, open};
 use crate::packet::Packet;
-use crate::{Verdict, backends, count, flows, rewrite, services};
+use crate::{Verdict, backends, count, rewrite, services};
 
 /// Steers a packet that comes from a backend's service port.
 #[inline(always)]
-pub(crate) fn to_client(packet: &Packet, owner: Owner) -> Verdict {
-    let Some(service) = services::get(owner.service) else {
-        return Verdict::end(Reason::NotForService);
+pub(crate) fn to_client<F: Family>(packet: &Packet<F>, from: Listener) -> Verdict {
+    let Some(service) = services::get(from.service) else {
+        return Verdict::end(Reason::NotForService as u32);
     };
-    let destination = packet.destination();
-    if backends::get(owner.backend).is_some_and(|backend| backend.checked_from == destination.address()) {
-        return Verdict::end(Reason::ToBalancer);
+    let (client, client_port) = packet.destination();
+    if backends::get(from.backend).is_some_and(|backend| backend.local == client) {
+        return Verdict::end(Reason::ToBalancer as u32);
     }
-    let key = FlowKey {
-        client: destination.address(),
-        client_port: destination.wire_port(),
-        service: owner.service,
-    };
-    if let Some(flow) = flows::find(&key) {
-        if flow.backend != owner.backend {
-            return Verdict::end(Reason::ReplyStale);
+    if from.drain_only && services::steering(from.service).is_settled() {
+        return send(packet, from, service, Reason::ReplyUntracked as u32, false);
+    }
+    let key = FlowKey { client, client_port, service: from.service };
+    let (print, now) = (fingerprint(&key), now());
+    let mut answers = false;
+    let reason = match find(print) {
+        Some(entry) if entry.id.backend() == from.backend => {
+            let halves = entry.halves();
+            answers = packet.has_payload && !halves.server.same_turn_as(halves.client);
+            entry.set_server(after(packet, halves, now).server);
+            Reason::Reply as u32
         }
-        flow.server = flows::after_server(flow, packet.flags, packet.has_payload);
-        return send(packet, owner, service, Reason::Reply);
-    }
-    let mut flow = Flow {
-        backend: owner.backend,
-        taken_up: 1,
-        epoch: services::steering(owner.service).epoch,
-        client: Half::default(),
-        server: Half::default(),
+        // A segment of a backend that the flow has left would break what took its tuple; a datagram still
+        // answers the client.
+        Some(_) if packet.is_datagram() => Reason::ReplyUnpinned as u32,
+        Some(_) => return Verdict::end(Reason::ReplyStale as u32),
+        None => {
+            let halves = after(packet, Halves::default(), now).to_word();
+            let (from, kind, old_slot) = (from.backend, packet.kind(), Opening::NO_ENTRY);
+            open(&Opening { halves, print, key, now, old_slot, from, kind }).1
+        }
     };
-    flow.server = flows::after_server(&flow, packet.flags, packet.has_payload);
-    let pinned = !packet.has(RST) && flows::pin(&key, &flow).is_ok();
-    send(packet, owner, service, if pinned { Reason::ReplyTakenUp } else { Reason::ReplyUnpinned })
+    send(packet, from, service, reason, answers)
+}
+
+/// What the flow has shown after a packet from its backend: data answers the turn that is open.
+#[inline(always)]
+fn after<F: Family>(packet: &Packet<F>, halves: Halves, now: Ticks) -> Halves {
+    let server = if packet.is_datagram() {
+        halves.server.after_datagram(now)
+    } else {
+        halves.server.after(packet.flags, packet.has_payload, now)
+    };
+    let server = if packet.has_payload { server.answering(halves.client) } else { server };
+    Halves { client: halves.client, server }
 }
 
 #[inline(always)]
-fn send(packet: &Packet, owner: Owner, service: &Service, reason: Reason) -> Verdict {
-    count::backend(owner.backend, |counters| {
+fn send<F: Family>(
+    packet: &Packet<F>,
+    from: Listener,
+    service: &Service,
+    reason: u32,
+    answers: bool,
+) -> Verdict {
+    count::backend(from.backend, |counters| {
         counters.packets_out += 1;
         counters.bytes_out += u64::from(packet.ip_bytes);
-        counters.resets_out += u64::from(packet.has(RST));
+        counters.resets_out += u64::from(packet.resets());
+        counters.turns += u64::from(answers);
     });
-    let NextHop { ifindex, .. } = service.uplink;
-    rewrite::source(packet, &service.vip);
+    rewrite::endpoint(packet, End::Source, &service.vip);
     rewrite::next_hop(packet, &service.uplink);
-    Verdict::send(reason, ifindex)
+    Verdict::send(reason, from.service, service.uplink.ifindex)
 }

@@ -6,45 +6,76 @@
 use lb_common::checksum::Delta;
 use lb_common::{Endpoint, NextHop};
 
-use crate::packet::{Headers, Packet};
+use crate::family::{End, Family};
+use crate::packet::Packet;
 
-/// Makes the packet go to `to`.
+/// Replaces the address and port at one end of the packet.
 #[inline(always)]
-pub(crate) fn destination(packet: &Packet, to: &Endpoint) {
-    let headers = packet.headers_mut();
-    let (address, port) = (to.address().v4_word(), to.wire_port());
-    let addresses = Delta::new().replace_u32(headers.destination, address);
-    let ports = addresses.replace_u16(headers.destination_port, port);
-    headers.destination = address;
-    headers.destination_port = port;
-    update_checksums(headers, addresses, ports);
+pub(crate) fn endpoint<F: Family>(packet: &Packet<F>, end: End, to: &Endpoint) {
+    let port = to.wire_port();
+    // SAFETY: `Packet::parse` has checked that the headers lie within the packet, and one CPU sees a packet
+    // at a time.
+    unsafe {
+        let delta = (*packet.ip).replace(end, to.address());
+        let ports = packet.udp();
+        let delta = match end {
+            End::Source => {
+                let delta = delta.replace_u16((*ports).source_port, port);
+                (*ports).source_port = port;
+                delta
+            }
+            End::Destination => {
+                let delta = delta.replace_u16((*ports).destination_port, port);
+                (*ports).destination_port = port;
+                delta
+            }
+        };
+        transport_checksum(packet, delta);
+    }
 }
 
-/// Makes the packet come from `from`.
+/// Brings the transport's checksum up to date; its pseudo-header covers the addresses too.
 #[inline(always)]
-pub(crate) fn source(packet: &Packet, from: &Endpoint) {
-    let headers = packet.headers_mut();
-    let (address, port) = (from.address().v4_word(), from.wire_port());
-    let addresses = Delta::new().replace_u32(headers.source, address);
-    let ports = addresses.replace_u16(headers.source_port, port);
-    headers.source = address;
-    headers.source_port = port;
-    update_checksums(headers, addresses, ports);
+fn transport_checksum<F: Family>(packet: &Packet<F>, delta: Delta) {
+    // SAFETY: as above; which of the two headers is there is what the protocol says.
+    unsafe {
+        if packet.is_datagram() {
+            let udp = packet.udp();
+            (*udp).checksum = delta.apply_to_datagram((*udp).checksum);
+        } else {
+            let tcp = packet.tcp();
+            (*tcp).checksum = delta.apply((*tcp).checksum);
+        }
+    }
 }
 
 /// Addresses the frame to a neighbour; one that is not resolved leaves it to the stack.
 #[inline(always)]
-pub(crate) fn next_hop(packet: &Packet, hop: &NextHop) {
+pub(crate) fn next_hop<F>(packet: &Packet<F>, hop: &NextHop) {
     if hop.is_resolved() {
-        let headers = packet.headers_mut();
-        headers.mac_destination = hop.destination;
-        headers.mac_source = hop.source;
+        // SAFETY: as above. A hop is aligned to four bytes, and the kernel aligns frames to two.
+        unsafe {
+            copy_hardware_address(
+                (&raw const hop.destination).cast(),
+                (&raw mut (*packet.ethernet).destination).cast(),
+            );
+            copy_hardware_address(
+                (&raw const hop.source).cast(),
+                (&raw mut (*packet.ethernet).source).cast(),
+            );
+        }
     }
 }
 
+/// Copies three half-words, one by one: as a whole they would be copied by a call to `memmove`.
+///
+/// # Safety
+///
+/// `from` must be valid for reads of three half-words, `to` for writes, both aligned to two bytes.
 #[inline(always)]
-fn update_checksums(headers: &mut Headers, addresses: Delta, ports: Delta) {
-    headers.ip_checksum = addresses.apply(headers.ip_checksum);
-    // The pseudo-header covers the addresses too (RFC 9293, section 3.1).
-    headers.tcp_checksum = ports.apply(headers.tcp_checksum);
+unsafe fn copy_hardware_address(from: *const u16, to: *mut u16) {
+    for word in 0..3 {
+        // SAFETY: by this function's contract.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+    }
 }

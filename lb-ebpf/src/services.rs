@@ -1,12 +1,9 @@
-//! Which service a packet is for, and where that service's new flows go.
+//! Services by id, and where their new flows go.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap};
+use aya_ebpf::btf_maps::Array;
 use aya_ebpf::macros::btf_map;
-use lb_common::{Endpoint, SERVICES_MAX, Service, ServiceId, Steer};
-
-#[btf_map]
-static SERVICE_IDS: HashMap<Endpoint, u32, { SERVICES_MAX as usize }> = HashMap::new();
+use lb_common::{SERVICES_MAX, Service, ServiceId, Steer};
 
 #[btf_map]
 static SERVICES: Array<Service, { SERVICES_MAX as usize }> = Array::new();
@@ -15,14 +12,7 @@ static SERVICES: Array<Service, { SERVICES_MAX as usize }> = Array::new();
 #[btf_map]
 static STEERING: Array<u64, { SERVICES_MAX as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// The service that listens on this endpoint.
-#[inline(always)]
-pub(crate) fn find(endpoint: &Endpoint) -> Option<ServiceId> {
-    // SAFETY: user space replaces values as a whole and never while it deletes the key.
-    unsafe { SERVICE_IDS.get(endpoint) }.map(|id| *id as ServiceId)
-}
-
-/// A service as replies need it.
+/// A service.
 #[inline(always)]
 pub(crate) fn get(id: ServiceId) -> Option<&'static Service> {
     SERVICES.get(u32::from(id))

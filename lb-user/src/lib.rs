@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod dataplane;
 pub mod driver;
+pub mod flow_counts;
 pub mod load;
 pub mod names;
 pub mod net;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use baton::dataplane::{Dataplane, Outcome, unload};
 use lb_common::{Backend, BackendId, Endpoint, NextHop, Service, ServiceId, Steer};
 
+/// Flows that the table is made for.
+pub const FLOWS: u32 = 1 << 12;
 /// The service under test.
 pub const SERVICE: ServiceId = 3;
 /// Its first backend.
@@ -25,11 +27,14 @@ pub const CHECKS_A_FROM: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 5);
 /// A client.
 pub const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 7), 40_001);
 /// Where frames for `A` go.
-pub const HOP_A: NextHop = NextHop { ifindex: 7, destination: [0xa; 6], source: [0x1; 6] };
+pub const HOP_A: NextHop =
+    NextHop { ifindex: 7, destination: [0xa; 6], source: [0x1; 6], mtu: 1500, vlan: 0 };
 /// Where frames for `B` go.
-pub const HOP_B: NextHop = NextHop { ifindex: 8, destination: [0xb; 6], source: [0x2; 6] };
+pub const HOP_B: NextHop =
+    NextHop { ifindex: 8, destination: [0xb; 6], source: [0x2; 6], mtu: 1500, vlan: 0 };
 /// Where frames for clients go.
-pub const UPLINK: NextHop = NextHop { ifindex: 9, destination: [0xc; 6], source: [0x3; 6] };
+pub const UPLINK: NextHop =
+    NextHop { ifindex: 9, destination: [0xc; 6], source: [0x3; 6], mtu: 1500, vlan: 0 };
 
 /// The data plane; unloaded and unpinned when dropped.
 pub struct Bench {
@@ -48,14 +53,14 @@ impl Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("baton-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let pins = PathBuf::from("/sys/fs/bpf").join(name);
-        let mut dataplane = Dataplane::open(&pins).expect("a kernel that loads XDP programs");
+        let mut dataplane = Dataplane::open(&pins, FLOWS).expect("a kernel that loads XDP programs");
         let vip = Endpoint::tcp(SocketAddr::V4(VIP));
-        dataplane.set_service(SERVICE, &Service { vip, uplink: UPLINK }).expect("a service");
+        dataplane.set_service(SERVICE, &Service::new(vip, UPLINK)).expect("a service");
         for (id, address, hop, from) in
             [(A, ADDRESS_A, HOP_A, CHECKS_A_FROM), (B, ADDRESS_B, HOP_B, Ipv4Addr::new(10, 77, 128, 9))]
         {
             let endpoint = Endpoint::tcp(SocketAddr::V4(address));
-            let backend = Backend { endpoint, hop, checked_from: from.into(), present: 1 };
+            let backend = Backend::new(endpoint, hop, from.into());
             dataplane.set_backend(SERVICE, id, &backend).expect("a backend");
         }
         dataplane.steer(SERVICE, Steer { active: A, draining: 0, epoch: 1 });
@@ -88,7 +93,7 @@ impl Bench {
     ///
     /// Panics if they cannot be adopted.
     pub fn reopen(&mut self) {
-        self.dataplane = Dataplane::open(&self.pins).expect("pins that can be adopted");
+        self.dataplane = Dataplane::open(&self.pins, FLOWS).expect("pins that can be adopted");
         assert!(self.dataplane.adopted());
     }
 }

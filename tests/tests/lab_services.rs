@@ -1,6 +1,7 @@
 //! Services side by side on one host: each on its own, all of them seen.
 
 use baton_tests::lab::{Lab, eventually, leftovers, network_leftovers};
+use lb_common::LAYOUT_VERSION;
 use serde_json::Value;
 
 /// The services in `baton status --json`, without those of other tests.
@@ -43,7 +44,7 @@ fn what_a_service_leaves_is_seen_by_the_lab() {
         format!("/run/netns/baton-{name}-a"),
         format!("/run/netns/baton-{name}-b"),
         format!("/run/baton/{name}"),
-        format!("/sys/fs/bpf/baton/v1/{name}"),
+        format!("/sys/fs/bpf/baton/v{LAYOUT_VERSION}/{name}"),
         format!("/baton/{name}-a"),
         format!("shim /run/baton/{name}/a"),
         "aging-service --listen".to_owned(),

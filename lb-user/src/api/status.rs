@@ -2,10 +2,9 @@
 
 use std::net::SocketAddrV4;
 
-use lb_common::FlowState;
 use serde::{Deserialize, Serialize};
 
-use crate::dataplane::FlowRecord;
+use crate::flow_counts::FlowCounts;
 use crate::names::{BackendName, ServiceName};
 
 /// A service as its controller sees it.
@@ -59,37 +58,4 @@ pub struct PacketCount {
     pub reason: String,
     /// How many.
     pub packets: u64,
-}
-
-/// Flows by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowCounts {
-    /// Handshakes, and flows that only one side claims.
-    pub half_open: u64,
-    /// Established flows.
-    pub established: u64,
-    /// One side has finished.
-    pub half_closed: u64,
-    /// Ended, and remembered for late packets.
-    pub closed: u64,
-    /// Of those not closed: a request is under way that no response has begun to answer.
-    pub awaiting_response: u64,
-}
-
-impl FlowCounts {
-    /// Counts one flow.
-    pub fn add(&mut self, flow: &FlowRecord) {
-        match flow.state {
-            FlowState::HalfOpen => self.half_open += 1,
-            FlowState::Established => self.established += 1,
-            FlowState::HalfClosed => self.half_closed += 1,
-            FlowState::Closed => self.closed += 1,
-        }
-        self.awaiting_response += u64::from(flow.state != FlowState::Closed && flow.awaits_response);
-    }
-
-    /// Flows that a restart would cut.
-    pub fn open(&self) -> u64 {
-        self.half_open + self.established + self.half_closed
-    }
 }

@@ -53,7 +53,7 @@ impl AttachArgs {
     }
 
     fn attach(&self, pins: &Path) -> Result<()> {
-        let mut dataplane = Dataplane::open(pins)?;
+        let mut dataplane = Dataplane::open(pins, *lb_common::bucket::FLOWS.start())?;
         let point = AttachPoint { netns: None, interface: self.iface.clone(), program: XdpProgram::Steer };
         let attached = dataplane.attach(&point, "link", self.mode)?;
         let how = match attached {

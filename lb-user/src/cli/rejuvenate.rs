@@ -82,7 +82,9 @@ fn print(report: &Report) {
         report.cut.len()
     );
     for flow in &report.cut {
-        println!("    cut {} ({}, idle {:.1} s)", flow.client, flow.state, seconds(flow.idle_ms));
+        let client =
+            flow.client.map_or_else(|| "a client whose address is lost".to_owned(), |c| c.to_string());
+        println!("    cut {client} ({}, idle {:.1} s)", flow.state, seconds(flow.idle_ms));
     }
     println!(
         "  time      drained in {:.1} s, {:.1} s in all",

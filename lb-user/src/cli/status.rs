@@ -112,8 +112,8 @@ fn row(backend: &BackendStatus) -> [String; 10] {
         backend.pid.map_or_else(dash, |pid| pid.to_string()),
         uptime.unwrap_or_else(dash),
         memory.unwrap_or_else(dash),
-        backend.flows.open().to_string(),
-        backend.flows.awaiting_response.to_string(),
+        backend.flows.open.total().to_string(),
+        backend.flows.open.awaiting_response.to_string(),
         backend.flows.closed.to_string(),
         backend.flows_total.to_string(),
     ]

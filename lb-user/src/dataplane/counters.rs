@@ -1,7 +1,8 @@
 //! Counters of the packet path, summed over CPUs.
 
 use aya::maps::PerCpuArray;
-use lb_common::{BackendCounters, BackendId, Reason};
+use lb_common::reason::counter;
+use lb_common::{BackendCounters, BackendId, Reason, ServiceId};
 use serde::Serialize;
 
 use super::{Dataplane, TableError, absent, refused};
@@ -11,13 +12,27 @@ use super::{Dataplane, TableError, absent, refused};
 pub struct ReasonCount {
     /// Stable name of the reason ([`Reason::name`]).
     pub reason: &'static str,
-    /// Packets since the program was first loaded.
+    /// Packets since the tables were made.
     pub packets: u64,
 }
 
 impl Dataplane {
-    /// Packets by reason, in the order of [`Reason::ALL`].
+    /// Packets by reason, of all services and of none, in the order of [`Reason::ALL`].
     pub fn reasons(&self) -> Result<Vec<ReasonCount>, TableError> {
+        let services = self.listeners.iter().filter(|(_, listener)| listener.is_vip());
+        let groups = services.map(|(_, listener)| Some(listener.service)).chain([None]);
+        let mut sums = vec![0; Reason::ALL.len()];
+        for group in groups {
+            for (sum, count) in sums.iter_mut().zip(self.service_reasons(group)?) {
+                *sum += count.packets;
+            }
+        }
+        let counts = Reason::ALL.iter().zip(sums);
+        Ok(counts.map(|(reason, packets)| ReasonCount { reason: reason.name(), packets }).collect())
+    }
+
+    /// Packets by reason of one service, or of none.
+    pub fn service_reasons(&self, service: Option<ServiceId>) -> Result<Vec<ReasonCount>, TableError> {
         let counters: PerCpuArray<_, u64> = self
             .ebpf
             .map("REASON_COUNTERS")
@@ -27,7 +42,8 @@ impl Dataplane {
         Reason::ALL
             .iter()
             .map(|reason| {
-                let per_cpu = counters.get(&(*reason as u32), 0).map_err(refused("REASON_COUNTERS"))?;
+                let per_cpu =
+                    counters.get(&counter(service, *reason), 0).map_err(refused("REASON_COUNTERS"))?;
                 Ok(ReasonCount { reason: reason.name(), packets: per_cpu.iter().sum() })
             })
             .collect()

@@ -1,33 +1,33 @@
 //! Flow scans and ageing: what is pinned where, and what may be forgotten.
 
-use std::io;
 use std::net::SocketAddr;
 
-use aya::maps::{HashMap, Map, MapData};
-use lb_common::{BackendId, Endpoint, Flow, FlowKey, FlowState, ServiceId, Ticks};
+use lb_common::{BACKENDS_MAX, BackendId, FlowState, Halves, ServiceId, Ticks};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::{Dataplane, TableError, absent, batch, refused};
+use super::Dataplane;
+use super::table::Slot;
+use crate::flow_counts::FlowCounts;
 
 /// One flow, as a scan saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowRecord {
-    /// The client.
-    pub client: SocketAddr,
-    /// The service.
-    pub service: ServiceId,
+    /// The client; `None` if its tuple was lost, which takes more new flows than are written down in time.
+    pub client: Option<SocketAddr>,
+    /// The service; `None` if its backend belongs to none any longer.
+    pub service: Option<ServiceId>,
     /// Where it is pinned.
     pub backend: BackendId,
     /// What both directions show.
     pub state: FlowState,
     /// A request is under way that no response has begun to answer.
     pub awaits_response: bool,
-    /// Milliseconds since its last packet.
+    /// Milliseconds since its last packet, in steps of 1074.
     pub idle_ms: u64,
 }
 
-/// How long a flow without packets is remembered, by state.
+/// How long a flow without packets is remembered, by state, while the table has room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowTimeouts {
     /// A handshake that does not get on, or a flow that only one side claims.
@@ -38,7 +38,19 @@ pub struct FlowTimeouts {
     pub half_closed_ms: u64,
     /// Both have finished; kept for late packets, as `TIME_WAIT` is.
     pub closed_ms: u64,
+    /// A conversation of datagrams, whatever its state.
+    #[serde(default = "datagram_ms")]
+    pub datagram_ms: u64,
 }
+
+const fn datagram_ms() -> u64 {
+    300_000
+}
+
+/// However full the table is, an established flow is remembered for this long.
+const ESTABLISHED_LEAST_MS: u64 = 20 * 60 * 1000;
+/// Parts of the table in use, in percent: below the first nothing is shortened, above the second all is.
+const PRESSURE_PERCENT: [u64; 2] = [50, 90];
 
 impl Default for FlowTimeouts {
     fn default() -> Self {
@@ -47,93 +59,155 @@ impl Default for FlowTimeouts {
             established_ms: 24 * 3600 * 1000,
             half_closed_ms: 120_000,
             closed_ms: 60_000,
+            datagram_ms: datagram_ms(),
         }
     }
 }
 
 impl FlowTimeouts {
     /// Whether a flow has been without packets for longer than its state allows.
-    pub fn expired(&self, state: FlowState, idle_ms: u64) -> bool {
+    pub fn expired(&self, halves: Halves, now: Ticks) -> bool {
+        let idle_ms = halves.idle_ms(now);
         idle_ms
-            > match state {
+            > match halves.state() {
+                FlowState::Closed => self.closed_ms,
+                _ if halves.is_datagram() => self.datagram_ms,
                 FlowState::HalfOpen => self.half_open_ms,
                 FlowState::Established => self.established_ms,
                 FlowState::HalfClosed => self.half_closed_ms,
-                FlowState::Closed => self.closed_ms,
             }
+    }
+
+    /// The timeouts while `used` of `capacity` entries are in use: an idle established flow is remembered
+    /// the shorter the fuller the table is, and never for less than 20 minutes (or as configured).
+    #[must_use]
+    pub fn under_pressure(&self, used: usize, capacity: usize) -> Self {
+        let [eased, full] = PRESSURE_PERCENT;
+        let percent = (used as u64 * 100).checked_div(capacity as u64).unwrap_or(100);
+        let pressure = percent.clamp(eased, full) - eased;
+        let least = self.established_ms.min(ESTABLISHED_LEAST_MS);
+        let spare = self.established_ms - least;
+        Self { established_ms: self.established_ms - spare / (full - eased) * pressure, ..self.clone() }
     }
 }
 
 /// The time of flow entries, as the packet path reads it.
-pub fn clock_ticks() -> Ticks {
+fn clock_ticks() -> Ticks {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned());
     Ticks::from_ns(now)
 }
 
 impl Dataplane {
-    /// Every flow of the table, closed ones included.
-    pub fn flows(&self) -> io::Result<Vec<FlowRecord>> {
+    /// Every flow of the table that has not been silent for too long, closed ones included.
+    pub fn flows(&mut self, timeouts: &FlowTimeouts) -> Vec<FlowRecord> {
+        self.table.absorb_log();
         let now = clock_ticks();
-        let mut flows = Vec::new();
-        self.visit_flows(|key, flow| flows.push(record(key, flow, now)))?;
-        Ok(flows)
+        let services = self.services_of_backends();
+        let record = |slot: Slot| {
+            let flow = slot.flow();
+            (!timeouts.expired(flow.halves, now)).then(|| FlowRecord {
+                client: self.table.client(&slot),
+                service: services[usize::from(flow.backend)],
+                backend: flow.backend,
+                state: flow.halves.state(),
+                awaits_response: flow.halves.awaits_response(),
+                idle_ms: flow.halves.idle_ms(now),
+            })
+        };
+        self.table.slots().filter_map(record).collect()
+    }
+
+    /// The flows of each backend, by its id; those that have been silent for too long are left out.
+    pub fn count_flows(&self, timeouts: &FlowTimeouts) -> Vec<FlowCounts> {
+        let now = clock_ticks();
+        let mut counts = vec![FlowCounts::default(); BACKENDS_MAX as usize];
+        for slot in self.table.slots() {
+            let flow = slot.flow();
+            if !timeouts.expired(flow.halves, now) {
+                let (state, awaits) = (flow.halves.state(), flow.halves.awaits_response());
+                counts[usize::from(flow.backend)].add(state, awaits, flow.halves.idle_ms(now));
+            }
+        }
+        counts
+    }
+
+    /// Entries in use and entries that there are.
+    pub fn table_use(&self) -> (usize, usize) {
+        (self.table.slots().count(), self.table.capacity())
     }
 
     /// Forgets flows that have been silent for longer than their state allows; returns how many.
-    pub fn forget_expired(&mut self, timeouts: &FlowTimeouts) -> io::Result<usize> {
+    pub fn forget_expired(&mut self, timeouts: &FlowTimeouts) -> usize {
         let now = clock_ticks();
-        let mut expired = Vec::new();
-        self.visit_flows(|key, flow| {
-            if timeouts.expired(flow.state(), flow.idle_ms(now)) {
-                expired.push(*key);
-            }
-        })?;
-        let mut table = self.flow_table().map_err(io::Error::other)?;
-        let mut forgotten = 0;
-        for key in &expired {
-            // Looked at again: a new flow may have begun under the key since the scan.
-            let still = table.get(key, 0).is_ok_and(|flow| timeouts.expired(flow.state(), flow.idle_ms(now)));
-            if still && table.remove(key).is_ok() {
-                forgotten += 1;
-            }
+        let (used, capacity) = self.table_use();
+        let timeouts = timeouts.under_pressure(used, capacity);
+        self.forget(|slot| timeouts.expired(slot.flow().halves, now))
+    }
+
+    /// Forgets the flows of a backend that has been stopped: nobody is there to go on with them.
+    pub fn forget_backend(&mut self, backend: BackendId) -> usize {
+        self.forget(|slot| slot.flow().backend == backend)
+    }
+
+    fn forget(&mut self, is_over: impl Fn(&Slot) -> bool) -> usize {
+        self.table.absorb_log();
+        let forgotten =
+            self.table.slots().filter(|slot| is_over(slot)).filter(|slot| self.table.free(slot)).count();
+        self.table.clear_marks();
+        forgotten
+    }
+
+    fn services_of_backends(&self) -> Vec<Option<ServiceId>> {
+        let mut services = vec![None; BACKENDS_MAX as usize];
+        for (_, listener) in self.listeners.iter() {
+            services[usize::from(listener.backend)] = Some(listener.service);
         }
-        Ok(forgotten)
-    }
-
-    fn visit_flows(&self, visit: impl FnMut(&FlowKey, &Flow)) -> io::Result<()> {
-        let Some(Map::HashMap(table)) = self.ebpf.map("FLOWS") else {
-            return Err(io::Error::other(absent("FLOWS")));
-        };
-        batch::for_each(table.fd(), visit)
-    }
-
-    fn flow_table(&mut self) -> Result<HashMap<&mut MapData, FlowKey, Flow>, TableError> {
-        self.ebpf.map_mut("FLOWS").ok_or(absent("FLOWS"))?.try_into().map_err(refused("FLOWS"))
-    }
-}
-
-fn record(key: &FlowKey, flow: &Flow, now: Ticks) -> FlowRecord {
-    FlowRecord {
-        client: Endpoint::from_wire(key.client, key.client_port, lb_common::endpoint::TCP).socket(),
-        service: key.service,
-        backend: flow.backend,
-        state: flow.state(),
-        awaits_response: flow.awaits_response(),
-        idle_ms: flow.idle_ms(now),
+        services
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lb_common::flow::tcp_flags::{ACK, RST, SYN};
+
     use super::*;
+
+    const HOUR_NS: u64 = 3600 * 1_000_000_000;
+
+    fn established() -> Halves {
+        let start = Ticks::from_ns(0);
+        let halves = Halves::default();
+        Halves {
+            client: halves.client.after(SYN, false, start).after(ACK, false, start),
+            server: halves.server.after(SYN | ACK, false, start),
+        }
+    }
 
     #[test]
     fn an_idle_established_flow_lives_for_a_day_and_a_closed_one_for_a_minute() {
         let timeouts = FlowTimeouts::default();
-        assert!(!timeouts.expired(FlowState::Established, 23 * 3600 * 1000));
-        assert!(timeouts.expired(FlowState::Established, 25 * 3600 * 1000));
-        assert!(!timeouts.expired(FlowState::Closed, 59_000));
-        assert!(timeouts.expired(FlowState::Closed, 61_000));
+        assert!(!timeouts.expired(established(), Ticks::from_ns(23 * HOUR_NS)));
+        assert!(timeouts.expired(established(), Ticks::from_ns(25 * HOUR_NS)));
+        let closed =
+            Halves { server: established().server.after(RST, false, Ticks::from_ns(0)), ..established() };
+        assert!(!timeouts.expired(closed, Ticks::from_ns(HOUR_NS / 61)));
+        assert!(timeouts.expired(closed, Ticks::from_ns(HOUR_NS / 58)));
+    }
+
+    #[test]
+    fn a_fuller_table_remembers_idle_flows_for_a_shorter_time_but_for_more_than_15_minutes() {
+        let day = FlowTimeouts::default();
+        assert_eq!(day.under_pressure(500, 1000), day);
+        let mut last = day.established_ms;
+        for used in (510..=900).step_by(10) {
+            let shorter = day.under_pressure(used, 1000).established_ms;
+            assert!(shorter < last);
+            last = shorter;
+        }
+        let least = day.under_pressure(1000, 1000).established_ms;
+        assert!((ESTABLISHED_LEAST_MS..ESTABLISHED_LEAST_MS + 60_000).contains(&least), "{least}");
+        let short = FlowTimeouts { established_ms: 1000, ..day };
+        assert_eq!(short.under_pressure(1000, 1000), short);
     }
 }

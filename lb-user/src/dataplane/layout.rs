@@ -4,74 +4,131 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use aya::maps::{MapInfo, MapType};
-use lb_common::reason::REASONS;
-use lb_common::{
-    BACKENDS_MAX, Backend, BackendCounters, Endpoint, FLOWS_MAX, Flow, FlowKey, Owner, SERVICES_MAX, Service,
-};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType};
+use lb_common::bucket::{Bucket, ENTRIES, LogHead, Tuple};
+use lb_common::listeners::{PLACES, Place};
+use lb_common::reason::COUNTERS;
+use lb_common::{BACKENDS_MAX, Backend, BackendCounters, SERVICES_MAX, Service, Settings};
 
-use super::OpenError;
+use super::{OpenError, settings};
 
 /// One map as the kernel reports it.
 pub(super) struct Layout {
     pub(super) name: &'static str,
     map_type: MapType,
-    key: usize,
     value: usize,
-    entries: u32,
+    entries: Entries,
     flags: u32,
 }
 
-const NO_PREALLOC: u32 = 1;
+/// How many entries a map has.
+enum Entries {
+    Always(u32),
+    Buckets,
+    Slots,
+    LogPlaces,
+    Cpus,
+}
+
 const MMAPABLE: u32 = 1 << 10;
 
-const fn map(
-    name: &'static str,
-    map_type: MapType,
-    sizes: (usize, usize),
-    entries: u32,
-    flags: u32,
-) -> Layout {
-    Layout { name, map_type, key: sizes.0, value: sizes.1, entries, flags }
+const fn map(name: &'static str, map_type: MapType, value: usize, entries: Entries, flags: u32) -> Layout {
+    Layout { name, map_type, value, entries, flags }
 }
 
-/// Every map of the object.
-pub(super) const MAPS: &[Layout] = &[
-    map("SERVICE_IDS", MapType::Hash, (size_of::<Endpoint>(), 4), SERVICES_MAX, 0),
-    map("SERVICES", MapType::Array, (4, size_of::<Service>()), SERVICES_MAX, 0),
-    map("STEERING", MapType::Array, (4, 8), SERVICES_MAX, MMAPABLE),
-    map("BACKENDS", MapType::Array, (4, size_of::<Backend>()), BACKENDS_MAX, 0),
-    map("OWNERS", MapType::Hash, (size_of::<Endpoint>(), size_of::<Owner>()), BACKENDS_MAX, 0),
-    map("FLOWS", MapType::Hash, (size_of::<FlowKey>(), size_of::<Flow>()), FLOWS_MAX, NO_PREALLOC),
-    map("REASON_COUNTERS", MapType::PerCpuArray, (4, 8), REASONS, 0),
-    map("BACKEND_COUNTERS", MapType::PerCpuArray, (4, size_of::<BackendCounters>()), BACKENDS_MAX, 0),
-];
+/// The map that tells how large the others are.
+const SETTINGS: &str = "TABLE_SETTINGS";
 
-/// Whether maps are pinned in `pins`; an error if one of them is not what this build expects.
-pub(super) fn verify_pins(pins: &Path) -> Result<bool, OpenError> {
-    let mut found = false;
+/// Every map of the object; all are arrays.
+pub(super) const MAPS: &[Layout] = {
+    use Entries::{Always, Buckets, Cpus, LogPlaces, Slots};
+    use MapType::{Array, PerCpuArray};
+    &[
+        map(SETTINGS, Array, size_of::<Settings>(), Always(1), 0),
+        map("LISTENERS", Array, size_of::<Place>(), Always(PLACES), MMAPABLE),
+        map("SERVICES", Array, size_of::<Service>(), Always(SERVICES_MAX), 0),
+        map("STEERING", Array, 8, Always(SERVICES_MAX), MMAPABLE),
+        map("BACKENDS", Array, size_of::<Backend>(), Always(BACKENDS_MAX), 0),
+        map("BUCKETS", Array, size_of::<Bucket>(), Buckets, MMAPABLE),
+        map("TUPLES", Array, size_of::<Tuple>(), Slots, MMAPABLE),
+        map("TUPLE_LOG", Array, size_of::<Tuple>(), LogPlaces, MMAPABLE),
+        map("TUPLE_LOG_HEADS", Array, size_of::<LogHead>(), Cpus, MMAPABLE),
+        map("REASON_COUNTERS", PerCpuArray, 8, Always(COUNTERS), 0),
+        map("BACKEND_COUNTERS", PerCpuArray, size_of::<BackendCounters>(), Always(BACKENDS_MAX), 0),
+    ]
+};
+
+/// The settings of the tables that are pinned in `pins`, if there are any; an error if one of the maps is
+/// not what this build expects.
+pub(super) fn verify_pins(pins: &Path) -> Result<Option<Settings>, OpenError> {
+    let Some(settings) = pinned_settings(pins)? else { return Ok(None) };
     for expected in MAPS {
         let path = pins.join(expected.name);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            _ => found = true,
-        }
         let info =
             MapInfo::from_pin(&path).map_err(|source| OpenError::Map { name: expected.name, source })?;
-        if let Some(difference) = expected.difference(&info) {
+        if let Some(difference) = expected.difference(&info, &settings) {
             return Err(OpenError::Layout { path, difference });
         }
     }
-    Ok(found)
+    Ok(Some(settings))
+}
+
+/// The settings that were kept with the tables. Tables that were never finished are taken away: nothing was
+/// attached to them yet.
+fn pinned_settings(pins: &Path) -> Result<Option<Settings>, OpenError> {
+    let path = pins.join(SETTINGS);
+    let failed = |source| OpenError::Map { name: SETTINGS, source };
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            discard(pins)?;
+            return Ok(None);
+        }
+        _ => {}
+    }
+    let info = MapInfo::from_pin(&path).map_err(failed)?;
+    let expected = &MAPS[0];
+    if let Some(difference) = expected.difference(&info, &Settings::default()) {
+        return Err(OpenError::Layout { path, difference });
+    }
+    let read = || -> Result<Settings, MapError> {
+        let kept: Array<_, Settings> = Map::Array(MapData::from_pin(&path)?).try_into()?;
+        kept.get(&0, 0)
+    };
+    let settings = read().map_err(failed)?;
+    if settings == Settings::default() {
+        discard(pins)?;
+        return Ok(None);
+    }
+    Ok(Some(settings))
+}
+
+fn discard(pins: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::PinDirectory { path: pins.to_owned(), source };
+    for entry in fs::read_dir(pins).map_err(failed)? {
+        fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+    }
+    Ok(())
 }
 
 impl Layout {
-    fn difference(&self, info: &MapInfo) -> Option<String> {
+    /// How many entries the map has under these settings.
+    pub(super) fn entries(&self, settings: &Settings) -> u32 {
+        let buckets = settings.bucket_mask + 1;
+        match self.entries {
+            Entries::Always(entries) => entries,
+            Entries::Buckets => buckets,
+            Entries::Slots => buckets * ENTRIES as u32,
+            Entries::LogPlaces => (settings.log_mask + 1) * settings::cpus(),
+            Entries::Cpus => settings::cpus(),
+        }
+    }
+
+    fn difference(&self, info: &MapInfo, settings: &Settings) -> Option<String> {
         let facts = [
             ("type", self.map_type as u32, info.map_type().map_or(0, |t| t as u32)),
-            ("key size", self.key as u32, info.key_size()),
+            ("key size", 4, info.key_size()),
             ("value size", self.value as u32, info.value_size()),
-            ("entries", self.entries, info.max_entries()),
+            ("entries", self.entries(settings), info.max_entries()),
             ("flags", self.flags, info.map_flags()),
         ];
         facts

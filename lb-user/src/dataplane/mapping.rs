@@ -1,4 +1,4 @@
-//! An array map of 64-bit words in this process's memory.
+//! An array map in this process's memory, as 64-bit words.
 #![expect(unsafe_code, reason = "a shared mapping is raw memory")]
 
 use std::io;
@@ -21,7 +21,7 @@ unsafe impl Send for Words {}
 unsafe impl Sync for Words {}
 
 impl Words {
-    /// Maps the first `count` words of a memory-mappable array whose values are 8 bytes.
+    /// Maps the first `count` words of a memory-mappable array whose values are multiples of 8 bytes.
     pub(super) fn map(fd: impl AsFd, count: usize) -> io::Result<Self> {
         let length = NonZeroUsize::new(count * 8).ok_or(io::ErrorKind::InvalidInput)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -30,18 +30,26 @@ impl Words {
         Ok(Self { base: base.cast(), count })
     }
 
+    /// All words.
+    pub(super) fn all(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is page-aligned, holds `count` words and lives as long as `self`; every access
+        // to it in this process is atomic.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.count) }
+    }
+
+    /// The word, in order after all that was written before it was.
     pub(super) fn load(&self, index: usize) -> u64 {
-        self.word(index).load(Ordering::Acquire)
+        self.all()[index].load(Ordering::Acquire)
     }
 
+    /// Writes the word, in order after all that was written before.
     pub(super) fn store(&self, index: usize, word: u64) {
-        self.word(index).store(word, Ordering::Release);
+        self.all()[index].store(word, Ordering::Release);
     }
 
-    fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(index < self.count, "word {index} of {}", self.count);
-        // SAFETY: the index is within the mapping, which is page-aligned and lives as long as `self`.
-        unsafe { self.base.add(index).as_ref() }
+    /// Whether the word was still `old` and is `new` by now.
+    pub(super) fn exchange(&self, index: usize, old: u64, new: u64) -> bool {
+        self.all()[index].compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -9,31 +9,41 @@
 //! This is the only module of the user side that may be unsafe.
 
 mod attach;
-mod batch;
 mod counters;
 mod flows;
 mod layout;
+mod listeners;
 mod log_lines;
 mod mapping;
 mod object;
 mod run;
+mod settings;
+mod table;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use lb_common::{Backend, BackendId, Endpoint, NextHop, Owner, Service, ServiceId, Steer};
+use lb_common::endpoint::UDP;
+use lb_common::steer::NO_BACKEND;
+use lb_common::tables::service_flags;
+use lb_common::{
+    Backend, BackendId, Endpoint, Listener, NextHop, SERVICES_MAX, Service, ServiceId, Settings, Steer,
+};
 use thiserror::Error;
 
 pub use attach::{AttachError, AttachPoint, Attached, Mode, XdpProgram};
 pub use counters::ReasonCount;
-pub use flows::{FlowRecord, FlowTimeouts, clock_ticks};
+pub use flows::{FlowRecord, FlowTimeouts};
 pub use run::{Outcome, RunError, XdpAction};
+pub use settings::default_flows;
 
+use listeners::Listeners;
 pub use log_lines::LogLines;
 use mapping::Words;
+use table::{FlowTable, Mappings};
 
 /// Why the data plane could not be opened.
 #[derive(Debug, Error)]
@@ -72,47 +82,93 @@ pub enum OpenError {
         /// What aya said.
         source: MapError,
     },
-    /// The steering array could not be mapped.
-    #[error("cannot map the steering array: {0}")]
-    Mapping(#[source] io::Error),
+    /// An array could not be mapped into memory.
+    #[error("cannot map {name} into memory: {source}")]
+    Mapping {
+        /// The map's name.
+        name: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel gives no random numbers.
+    #[error("no random numbers for the flow table's hash: {0}")]
+    Random(#[source] io::Error),
 }
 
-/// A change to a map that the kernel refused.
+/// A change to a table that could not be made.
 #[derive(Debug, Error)]
-#[error("map {name}: {source}")]
-pub struct TableError {
-    name: &'static str,
-    source: MapError,
+pub enum TableError {
+    /// The kernel refused it.
+    #[error("map {name}: {source}")]
+    Refused {
+        /// The map's name.
+        name: &'static str,
+        /// What aya said.
+        source: MapError,
+    },
+    /// There are too many endpoints.
+    #[error("no room for {0}: the table of VIPs and backends is full")]
+    NoRoom(std::net::SocketAddr),
 }
 
 /// Programs and maps of one pin directory.
 pub struct Dataplane {
     ebpf: Ebpf,
     steering: Words,
+    listeners: Listeners,
+    table: FlowTable,
     pins: PathBuf,
     adopted: bool,
 }
 
 impl Dataplane {
-    /// Opens the data plane that is pinned in `pins`, or makes a new one there.
-    pub fn open(pins: &Path) -> Result<Self, OpenError> {
+    /// Opens the data plane that is pinned in `pins`, or makes a new one there with a flow table for `flows`
+    /// flows ([`lb_common::bucket::FLOWS`]); an adopted table keeps its size.
+    pub fn open(pins: &Path, flows: u32) -> Result<Self, OpenError> {
         fs::create_dir_all(pins)
             .map_err(|source| OpenError::PinDirectory { path: pins.to_owned(), source })?;
-        let adopted = layout::verify_pins(pins)?;
+        let kept = layout::verify_pins(pins)?;
+        let adopted = kept.is_some();
+        let settings = match kept {
+            Some(settings) => settings,
+            None => settings::draw(flows).map_err(OpenError::Random)?,
+        };
         let mut loader = EbpfLoader::new();
+        loader.override_global("SETTINGS", &settings, true);
         for expected in layout::MAPS {
             loader.map_pin_path(expected.name, pins.join(expected.name));
+            loader.map_max_entries(expected.name, expected.entries(&settings));
         }
         let mut ebpf = loader.load(object::BYTES).map_err(open_error)?;
         for program in [XdpProgram::Steer, XdpProgram::Pass] {
             attach::load(&mut ebpf, program).map_err(|error| OpenError::Load(error.into()))?;
         }
-        let Some(Map::Array(array)) = ebpf.map("STEERING") else {
-            return Err(OpenError::Map { name: "STEERING", source: missing("STEERING") });
+        let [buckets, tuples, log, heads] = FlowTable::words(&settings, settings::cpus());
+        let mappings = Mappings {
+            buckets: map_words(&ebpf, "BUCKETS", buckets)?,
+            tuples: map_words(&ebpf, "TUPLES", tuples)?,
+            log: map_words(&ebpf, "TUPLE_LOG", log)?,
+            heads: map_words(&ebpf, "TUPLE_LOG_HEADS", heads)?,
         };
-        let steering =
-            Words::map(array.fd(), lb_common::SERVICES_MAX as usize).map_err(OpenError::Mapping)?;
-        Ok(Self { ebpf, steering, pins: pins.to_owned(), adopted })
+        let mut dataplane = Self {
+            steering: map_words(&ebpf, "STEERING", SERVICES_MAX as usize)?,
+            listeners: Listeners::new(map_words(&ebpf, "LISTENERS", Listeners::WORDS)?, settings.keys),
+            table: FlowTable::new(mappings, settings, settings::cpus()),
+            ebpf,
+            pins: pins.to_owned(),
+            adopted,
+        };
+        if !adopted {
+            // Last: tables without settings are unfinished, and the next controller makes them anew.
+            let keep = dataplane
+                .array::<Settings>("TABLE_SETTINGS")
+                .and_then(|mut kept| kept.set(0, settings, 0).map_err(refused("TABLE_SETTINGS")));
+            keep.map_err(|error| match error {
+                TableError::Refused { name, source } => OpenError::Map { name, source },
+                TableError::NoRoom(_) => unreachable!("no listener is published"),
+            })?;
+        }
+        Ok(dataplane)
     }
 
     /// Whether the maps were there already, with the flows of an earlier controller.
@@ -123,9 +179,11 @@ impl Dataplane {
     /// Makes `service` known: its packets are steered from now on, and refused while no backend is active.
     pub fn set_service(&mut self, id: ServiceId, service: &Service) -> Result<(), TableError> {
         self.array::<Service>("SERVICES")?.set(u32::from(id), service, 0).map_err(refused("SERVICES"))?;
-        self.hash::<Endpoint, u32>("SERVICE_IDS")?
-            .insert(service.vip, u32::from(id), 0)
-            .map_err(refused("SERVICE_IDS"))
+        let known: Vec<_> = self.listeners.iter().filter(|(_, l)| l.service == id && !l.is_vip()).collect();
+        for (endpoint, known) in known {
+            self.publish(&endpoint, listener(id, service, known.backend))?;
+        }
+        self.publish(&service.vip, listener(id, service, NO_BACKEND))
     }
 
     /// Makes `backend` known as one of `service`, or changes it; steering decides what it gets.
@@ -136,9 +194,17 @@ impl Dataplane {
         backend: &Backend,
     ) -> Result<(), TableError> {
         self.array::<Backend>("BACKENDS")?.set(u32::from(id), backend, 0).map_err(refused("BACKENDS"))?;
-        self.hash::<Endpoint, Owner>("OWNERS")?
-            .insert(backend.endpoint, Owner { service, backend: id }, 0)
-            .map_err(refused("OWNERS"))
+        let of =
+            self.array::<Service>("SERVICES")?.get(&u32::from(service), 0).map_err(refused("SERVICES"))?;
+        self.publish(&backend.endpoint, listener(service, &of, id))
+    }
+
+    fn publish(&self, endpoint: &Endpoint, listener: Listener) -> Result<(), TableError> {
+        if self.listeners.publish(endpoint, listener) {
+            Ok(())
+        } else {
+            Err(TableError::NoRoom(endpoint.socket()))
+        }
     }
 
     /// Changes where replies of a service go.
@@ -170,13 +236,23 @@ impl Dataplane {
     fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, V>, TableError> {
         self.ebpf.map_mut(name).ok_or(absent(name))?.try_into().map_err(refused(name))
     }
+}
 
-    fn hash<K: aya::Pod, V: aya::Pod>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<HashMap<&mut MapData, K, V>, TableError> {
-        self.ebpf.map_mut(name).ok_or(absent(name))?.try_into().map_err(refused(name))
+/// What the packet path is to know at once about an endpoint of a service.
+fn listener(id: ServiceId, service: &Service, backend: BackendId) -> Listener {
+    Listener {
+        service: id,
+        backend,
+        drain_only: service.has(service_flags::DRAIN_ONLY),
+        moves_datagrams: service.has(service_flags::MOVE_DATAGRAMS) && service.vip.protocol() == UDP,
     }
+}
+
+fn map_words(ebpf: &Ebpf, name: &'static str, count: usize) -> Result<Words, OpenError> {
+    let Some(Map::Array(array)) = ebpf.map(name) else {
+        return Err(OpenError::Map { name, source: missing(name) });
+    };
+    Words::map(array.fd(), count).map_err(|source| OpenError::Mapping { name, source })
 }
 
 /// Detaches and unloads all that is pinned in `pins`; nothing pinned is no error.
@@ -193,11 +269,11 @@ pub fn unload(pins: &Path) -> io::Result<()> {
 }
 
 fn refused(name: &'static str) -> impl FnOnce(MapError) -> TableError {
-    move |source| TableError { name, source }
+    move |source| TableError::Refused { name, source }
 }
 
 fn absent(name: &'static str) -> TableError {
-    TableError { name, source: missing(name) }
+    TableError::Refused { name, source: missing(name) }
 }
 
 fn missing(name: &str) -> MapError {

@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Finding, Instance, OpenFlows};
+use super::message::{Finding, Instance};
 use super::policy::Policy;
 use crate::clock::Now;
+use crate::flow_counts::OpenFlows;
 
 /// Where a backend stands in its cycle.
 ///

@@ -1,9 +1,10 @@
 //! The rejuvenation that is under way.
 
 use super::backend::Backend;
-use super::message::{CutFlow, Instance, OpenFlows, RequestId};
+use super::message::{CutFlow, Instance, RequestId};
 use super::report::{Outcome, Proof, Reason, Report, Times};
 use crate::clock::Now;
+use crate::flow_counts::OpenFlows;
 use crate::names::{BackendName, ServiceName};
 
 /// A rejuvenation between its decision and its report.

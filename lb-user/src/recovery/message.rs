@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Event;
 use super::journal::Record;
 use super::report::Report;
+use crate::flow_counts::{FlowCounts, OpenFlows};
 use crate::names::BackendName;
 
 /// One life of a backend's command; a changed one proves a restart.
@@ -56,48 +57,30 @@ pub struct Steering {
     pub epoch: u32,
 }
 
-/// Flows of one backend that a restart would cut, at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenFlows {
-    /// Handshakes, and flows that only one side claims.
-    pub half_open: u64,
-    /// Established flows.
-    pub established: u64,
-    /// One side has finished.
-    pub half_closed: u64,
-    /// Of all these: a request is under way that no response has begun to answer.
-    pub awaiting_response: u64,
-}
-
-impl OpenFlows {
-    /// Flows that were cut, counted by state.
-    pub(super) fn of(cut: &[CutFlow]) -> Self {
-        let count = |state: FlowState| cut.iter().filter(|flow| flow.state == state.name()).count() as u64;
-        Self {
-            half_open: count(FlowState::HalfOpen),
-            established: count(FlowState::Established),
-            half_closed: count(FlowState::HalfClosed),
-            awaiting_response: cut.iter().filter(|flow| flow.awaiting_response).count() as u64,
-        }
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.half_open + self.established + self.half_closed
-    }
-}
-
 /// A flow that ended because its backend was stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutFlow {
-    /// The client's end.
-    pub client: SocketAddr,
+    /// The client's end, if it is known.
+    pub client: Option<SocketAddr>,
     /// Its state ([`lb_common::FlowState::name`]).
     pub state: String,
     /// Milliseconds without a packet.
     pub idle_ms: u64,
     /// Whether a request was under way.
     pub awaiting_response: bool,
+}
+
+impl CutFlow {
+    /// Flows that were cut, counted by state.
+    pub(super) fn count(cut: &[Self]) -> OpenFlows {
+        let mut counts = FlowCounts::default();
+        for flow in cut {
+            if let Some(state) = FlowState::ALL.into_iter().find(|state| state.name() == flow.state) {
+                counts.add(state, flow.awaiting_response, flow.idle_ms);
+            }
+        }
+        counts.open
+    }
 }
 
 /// Names an operator's request, so that the answer finds its way back.

@@ -17,5 +17,5 @@ mod tests;
 
 pub use backend::State;
 pub use coordinator::Coordinator;
-pub use message::{CutFlow, Finding, Input, Instance, OpenFlows, Output, RequestId, Steering};
+pub use message::{CutFlow, Finding, Input, Instance, Output, RequestId, Steering};
 pub use policy::Policy;

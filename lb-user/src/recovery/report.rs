@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{CutFlow, Instance, OpenFlows};
+use super::message::{CutFlow, Instance};
+use crate::flow_counts::OpenFlows;
 use crate::names::{BackendName, ServiceName};
 
 /// Why a rejuvenation was started.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::UpError;
 use super::spec::ServiceSpec;
-use crate::dataplane::{AttachPoint, Dataplane, FlowRecord, Mode, XdpProgram};
+use crate::dataplane::{self, AttachPoint, Dataplane, Mode, XdpProgram};
 use crate::driver::netns::{self, Topology};
 use crate::driver::process::{Cgroup, Launch, ProcessDriver};
 use crate::names::{BackendName, ServiceName};
@@ -78,7 +78,7 @@ impl Parts {
         let targets = sites.map(|site| site.pair.far.address.into()).chain([uplink]).collect();
         let hops = hops::watch(&topology.balancer_netns, targets)?;
         let mut parts = Self {
-            dataplane: Dataplane::open(&paths.pins(LAYOUT_VERSION))?,
+            dataplane: Dataplane::open(&paths.pins(LAYOUT_VERSION), dataplane::default_flows())?,
             balancer: Arc::new(NetnsHandle::open(&topology.balancer_netns)?),
             backends: drivers(paths, spec, &topology)?,
             hops,
@@ -104,16 +104,13 @@ impl Parts {
         let hops = self.hops.borrow().clone();
         for site in &topology.backends {
             let Some(parts) = self.backends.get(&site.name) else { continue };
-            let backend = Backend {
-                endpoint: Endpoint::tcp(SocketAddr::V4(parts.address)),
-                hop: hops.next_hop((*parts.address.ip()).into()),
-                checked_from: site.pair.near.address.into(),
-                present: 1,
-            };
+            let endpoint = Endpoint::tcp(SocketAddr::V4(parts.address));
+            let hop = hops.next_hop((*parts.address.ip()).into());
+            let backend = Backend::new(endpoint, hop, site.pair.near.address.into());
             self.dataplane.set_backend(SERVICE, parts.id, &backend)?;
         }
         let vip = Endpoint::tcp(SocketAddr::V4(spec.vip));
-        self.dataplane.set_service(SERVICE, &Service { vip, uplink: hops.next_hop(self.uplink) })?;
+        self.dataplane.set_service(SERVICE, &Service::new(vip, hops.next_hop(self.uplink)))?;
         self.applied = hops;
         Ok(())
     }
@@ -158,14 +155,6 @@ impl Parts {
         let steer =
             Steer { active: id(&steering.active), draining: id(&steering.draining), epoch: steering.epoch };
         self.dataplane.steer(SERVICE, steer);
-    }
-
-    /// The flows of the table; none, and a warning, if it cannot be read.
-    pub(super) fn flows(&self) -> Option<Vec<FlowRecord>> {
-        self.dataplane
-            .flows()
-            .inspect_err(|error| tracing::warn!(%error, "the flow table could not be read"))
-            .ok()
     }
 }
 

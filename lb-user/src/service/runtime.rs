@@ -16,14 +16,13 @@ use super::spec::{self, ServiceSpec};
 use super::tasks::{self, Reporter};
 use crate::api::server::{Command, Rejuvenation};
 use crate::clock::Now;
-use crate::dataplane::FlowRecord;
 use crate::driver::process::diagnosis;
 use crate::names::BackendName;
 use crate::paths::{Roots, ServicePaths};
 use crate::probe::Sample;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Journal, Record};
-use crate::recovery::{Coordinator, CutFlow, Input, OpenFlows, Output, RequestId, State};
+use crate::recovery::{Coordinator, CutFlow, Input, Output, RequestId, State};
 
 /// How often flows are counted while something drains.
 const DRAIN_SCAN: Duration = Duration::from_millis(50);
@@ -230,10 +229,10 @@ impl Runtime {
     }
 
     /// The flows that a stop of this backend would cut.
-    fn open_flows(&self, name: &BackendName) -> Vec<CutFlow> {
+    fn open_flows(&mut self, name: &BackendName) -> Vec<CutFlow> {
         let Some(id) = self.parts.backends.get(name).map(|backend| backend.id) else { return Vec::new() };
-        let flows = self.parts.flows().unwrap_or_default();
-        let open = flows.iter().filter(|flow| flow.backend == id && self.is_open(flow));
+        let flows = self.parts.dataplane.flows(&self.spec.timeouts);
+        let open = flows.iter().filter(|flow| flow.backend == id && flow.state != FlowState::Closed);
         open.map(|flow| CutFlow {
             client: flow.client,
             state: flow.state.name().to_owned(),
@@ -243,17 +242,11 @@ impl Runtime {
         .collect()
     }
 
-    fn is_open(&self, flow: &FlowRecord) -> bool {
-        flow.state != FlowState::Closed && !self.spec.timeouts.expired(flow.state, flow.idle_ms)
-    }
-
     fn scan(&mut self) {
         let now = Now::read();
         if now.ms_since(self.forgot_at) >= FORGET_PERIOD_MS {
             self.forgot_at = now;
-            if let Err(error) = self.parts.dataplane.forget_expired(&self.spec.timeouts) {
-                tracing::warn!(%error, "silent flows could not be forgotten");
-            }
+            self.parts.dataplane.forget_expired(&self.spec.timeouts);
         }
         self.retry_journal(now);
         if self.coordinator.wants_flows() {
@@ -265,20 +258,14 @@ impl Runtime {
 
     /// Counts the open flows of each backend and tells the coordinator.
     fn report_flows(&mut self) {
-        let Some(flows) = self.parts.flows() else {
-            self.step(&Input::Tick);
-            return;
-        };
-        let counts: Vec<_> = self
+        let counts = self.parts.dataplane.count_flows(&self.spec.timeouts);
+        let open: Vec<_> = self
             .parts
             .backends
             .iter()
-            .map(|(name, backend)| {
-                let of_backend = flows.iter().filter(|flow| flow.backend == backend.id && self.is_open(flow));
-                (name.clone(), count(of_backend))
-            })
+            .map(|(name, backend)| (name.clone(), counts[usize::from(backend.id)].open))
             .collect();
-        for (backend, open) in counts {
+        for (backend, open) in open {
             self.step(&Input::Flows { backend, open });
         }
     }
@@ -371,18 +358,4 @@ fn records(outputs: &[Output]) -> Vec<Record> {
             _ => None,
         })
         .collect()
-}
-
-fn count<'a>(flows: impl Iterator<Item = &'a FlowRecord>) -> OpenFlows {
-    let mut counts = OpenFlows::default();
-    for flow in flows {
-        match flow.state {
-            FlowState::HalfOpen => counts.half_open += 1,
-            FlowState::Established => counts.established += 1,
-            FlowState::HalfClosed => counts.half_closed += 1,
-            FlowState::Closed => continue,
-        }
-        counts.awaiting_response += u64::from(flow.awaits_response);
-    }
-    counts
 }

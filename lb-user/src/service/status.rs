@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::runtime::Runtime;
-use crate::api::status::{BackendStatus, FlowCounts, PacketCount, ServiceStatus};
+use crate::api::status::{BackendStatus, PacketCount, ServiceStatus};
 use crate::clock::Now;
-use crate::dataplane::FlowRecord;
+use crate::flow_counts::FlowCounts;
 use crate::names::BackendName;
 use crate::recovery::State;
 
 impl Runtime {
     pub(super) fn status(&self) -> ServiceStatus {
-        let flows = self.parts.flows().unwrap_or_default();
+        let flows = self.parts.dataplane.count_flows(&self.spec.timeouts);
         let states: BTreeMap<_, _> = self.coordinator.states().collect();
         let backends =
             self.parts.backends.keys().map(|name| self.backend_status(name, &flows, states.get(name)));
@@ -35,12 +35,10 @@ impl Runtime {
     fn backend_status(
         &self,
         name: &BackendName,
-        flows: &[FlowRecord],
+        flows: &[FlowCounts],
         state: Option<&State>,
     ) -> Option<BackendStatus> {
         let backend = self.parts.backends.get(name)?;
-        let mut counts = FlowCounts::default();
-        flows.iter().filter(|flow| flow.backend == backend.id).for_each(|flow| counts.add(flow));
         let running = backend.driver.running();
         let sample = self.samples.get(name).and_then(|sample| *sample.borrow());
         let counters = self.parts.dataplane.backend_counters(backend.id).unwrap_or_default();
@@ -52,7 +50,7 @@ impl Runtime {
             started_unix_ms: running.map(|running| running.started_unix_ms),
             memory_rss_bytes: sample.map(|sample| sample.memory_rss_bytes),
             memory_limit_bytes: self.spec.policy.memory_limit_bytes,
-            flows: counts,
+            flows: flows[usize::from(backend.id)],
             flows_total: counters.flows_new,
         })
     }

@@ -154,7 +154,13 @@ impl Table {
             let port = self.link(ifindex)?;
             mtu = mtu.min(port.mtu);
         }
-        let hop = NextHop { ifindex, destination: destination.octets(), source: source.octets() };
+        let hop = NextHop {
+            ifindex,
+            destination: destination.octets(),
+            source: source.octets(),
+            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            vlan: 0,
+        };
         Ok(Resolved { hop, mtu })
     }
 

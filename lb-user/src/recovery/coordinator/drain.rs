@@ -2,12 +2,13 @@
 
 use super::Coordinator;
 use crate::clock::Now;
+use crate::flow_counts::OpenFlows;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
 use crate::recovery::journal::Record;
-use crate::recovery::message::{OpenFlows, Output, RequestId};
+use crate::recovery::message::{Output, RequestId};
 use crate::recovery::report::{Outcome, Reason};
 
 impl Coordinator {

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::event::Event;
-use crate::recovery::message::{CutFlow, Finding, Instance, OpenFlows, Output};
+use crate::recovery::message::{CutFlow, Finding, Instance, Output};
 use crate::recovery::report::Reason;
 
 impl Coordinator {
@@ -130,7 +130,7 @@ impl Coordinator {
             if cycle.times.stopped_unix_ms.is_none() {
                 cycle.times.stopped_unix_ms = Some(now.unix_ms);
                 // What died was never seen draining: what it took along is all that is known of its flows.
-                cycle.at_handover.get_or_insert_with(|| OpenFlows::of(&cut));
+                cycle.at_handover.get_or_insert_with(|| CutFlow::count(&cut));
                 cycle.cut = cut;
             }
         } else if !cut.is_empty() {

@@ -2,9 +2,10 @@
 
 use super::world::World;
 use super::{name, policy};
+use crate::flow_counts::OpenFlows;
 use crate::recovery::journal::Record;
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Input, OpenFlows, Output, State, Steering};
+use crate::recovery::{Input, Output, State, Steering};
 
 fn steer(world: &World, active: Option<&str>) -> Output {
     let active = active.map(name);

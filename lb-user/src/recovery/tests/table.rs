@@ -2,8 +2,9 @@
 
 use super::world::World;
 use super::{instance, name, policy, refused};
+use crate::flow_counts::OpenFlows;
 use crate::recovery::event::Event;
-use crate::recovery::{CutFlow, Input, OpenFlows, Output, State};
+use crate::recovery::{CutFlow, Input, Output, State};
 
 /// A world whose `a` is in this state.
 fn world_with(state: State) -> World {
@@ -73,7 +74,7 @@ fn inputs(world: &World) -> Vec<Input> {
 
 fn cut() -> CutFlow {
     CutFlow {
-        client: "10.0.0.1:1024".parse().unwrap(),
+        client: Some("10.0.0.1:1024".parse().unwrap()),
         state: "half-open".into(),
         idle_ms: 0,
         awaiting_response: true,

@@ -9,14 +9,13 @@ use rand::{Rng, SeedableRng};
 use super::invariants::{Checker, Verdict};
 use super::name;
 use crate::clock::Now;
+use crate::flow_counts::OpenFlows;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
 use crate::recovery::journal::Record;
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Report;
-use crate::recovery::{
-    Coordinator, CutFlow, Finding, Input, Instance, OpenFlows, Output, RequestId, State, Steering,
-};
+use crate::recovery::{Coordinator, CutFlow, Finding, Input, Instance, Output, RequestId, State, Steering};
 
 /// How often flows are counted while something drains, and otherwise.
 const SCAN_MS: [u64; 2] = [50, 500];
@@ -456,7 +455,7 @@ fn records(outputs: &[Output]) -> Vec<Record> {
 
 fn cut_flow(number: u64) -> CutFlow {
     CutFlow {
-        client: ([10, 0, 0, 1], 1_024 + number as u16).into(),
+        client: Some(([10, 0, 0, 1], 1_024 + number as u16).into()),
         state: "established".into(),
         idle_ms: 0,
         awaiting_response: false,

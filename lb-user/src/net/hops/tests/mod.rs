@@ -102,7 +102,7 @@ fn at(table: &Table, target: &str) -> Result<Resolved, Unresolved> {
 
 #[expect(clippy::unnecessary_wraps, reason = "every test compares with a result")]
 fn good(ifindex: u32, mtu: u32) -> Result<Resolved, Unresolved> {
-    Ok(Resolved { hop: NextHop { ifindex, destination: MAC, source: OWN }, mtu })
+    Ok(Resolved { hop: NextHop { ifindex, destination: MAC, source: OWN, mtu: mtu as u16, vlan: 0 }, mtu })
 }
 
 fn told(result: Result<Resolved, Unresolved>) -> String {

@@ -1,0 +1,31 @@
+//! Who listens on an endpoint: a service's VIP, or one of its backends.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::Array;
+use aya_ebpf::macros::btf_map;
+use lb_common::listeners::{Name, PLACES, Place};
+use lb_common::{Address, Listener};
+
+use crate::settings;
+
+/// User space maps this array and publishes an endpoint with one store.
+#[btf_map]
+static LISTENERS: Array<Place, { PLACES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// The listener on this endpoint, port as it lies in a packet.
+#[inline(always)]
+pub(crate) fn find((address, port): (Address, u16), protocol: u8) -> Option<Listener> {
+    let name = Name::from_wire(address, port, protocol, &settings::keys());
+    let [first, second] = name.places();
+    listener_at(first, &name).or_else(|| listener_at(second, &name))
+}
+
+#[inline(always)]
+fn listener_at(place: u32, name: &Name) -> Option<Listener> {
+    let place = LISTENERS.get_ptr(place)?;
+    // SAFETY: the map gave the pointer. The head is read first: whoever fills a place writes it last.
+    let (head, address) = unsafe {
+        ((&raw const (*place).head).read_volatile(), (&raw const (*place).address).read_volatile())
+    };
+    name.listener(head, address)
+}

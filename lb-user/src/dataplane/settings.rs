@@ -1,0 +1,56 @@
+//! How large the tables are made, and with which hash keys.
+
+use std::io;
+
+use lb_common::Settings;
+use lb_common::bucket::{BYTES_PER_FLOW, FLOWS, HashKeys, buckets_for};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+
+/// Tuples that each CPU's log holds: 4 MB a CPU, a second of 130,000 new flows.
+const LOG_PLACES: u32 = 1 << 17;
+/// The part of the machine's memory that a table takes by default.
+const MEMORY_SHARE: u64 = 256;
+/// Flows that a table is made for by default, at least and at most.
+const DEFAULT_FLOWS: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 20;
+
+/// New settings for a table of this many flows.
+pub(super) fn draw(flows: u32) -> io::Result<Settings> {
+    let mut keys = [0u64; 6];
+    for key in &mut keys {
+        // Odd multipliers lose nothing.
+        *key = OsRng.try_next_u64().map_err(io::Error::other)? | 1;
+    }
+    let log_places = LOG_PLACES.min(flows.clamp(*FLOWS.start(), *FLOWS.end()).next_power_of_two());
+    Ok(Settings { keys: HashKeys(keys), bucket_mask: buckets_for(flows) - 1, log_mask: log_places - 1 })
+}
+
+/// Flows that a table is made for if nobody says: by the machine's memory, 65,536 to 1,048,576.
+pub fn default_flows() -> u32 {
+    use procfs::Current;
+    let memory = procfs::Meminfo::current().map_or(0, |memory| memory.mem_total);
+    let flows = memory / MEMORY_SHARE / BYTES_PER_FLOW as u64;
+    flows.clamp(*DEFAULT_FLOWS.start(), *DEFAULT_FLOWS.end()) as u32
+}
+
+/// CPUs that there can be: each has its own log.
+pub(super) fn cpus() -> u32 {
+    aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_has_its_own_keys_and_none_is_zero() {
+        let (one, other) = (draw(1 << 16).unwrap(), draw(1 << 16).unwrap());
+        assert_ne!(one.keys, other.keys);
+        assert!(one.keys.0.iter().all(|key| *key != 0));
+    }
+
+    #[test]
+    fn the_default_table_is_a_small_part_of_memory() {
+        assert!(DEFAULT_FLOWS.contains(&u64::from(default_flows())));
+    }
+}

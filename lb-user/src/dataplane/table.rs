@@ -1,0 +1,166 @@
+//! The flow table as user space sees it: scanned through a mapping while packets write to it.
+//!
+//! What always holds:
+//! - An entry is freed by one compare-and-exchange on the id that was judged; one that shows a packet
+//!   meanwhile is given back.
+//! - A mark that sends lookups to second buckets is taken away only when two scans in a row have found
+//!   nobody away from home, and no flow has been put away in between.
+//! - A tuple counts only while its tag is the entry's.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use lb_common::bucket::{ENTRIES, Id, LogHead, Tuple, across};
+use lb_common::endpoint::TCP;
+use lb_common::{Address, Endpoint, Flow, Halves, Settings};
+use zerocopy::transmute;
+
+use super::mapping::Words;
+
+const WORDS_PER_BUCKET: usize = 2 * ENTRIES;
+const WORDS_PER_TUPLE: usize = size_of::<Tuple>() / 8;
+const WORDS_PER_HEAD: usize = size_of::<LogHead>() / 8;
+
+/// Buckets, tuples and the log of tuples.
+pub(super) struct FlowTable {
+    buckets: Words,
+    tuples: Words,
+    log: Words,
+    heads: Words,
+    settings: Settings,
+    /// How many tuples of each CPU's log have been read.
+    read: Vec<u64>,
+}
+
+/// An entry of the table that a flow has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    index: usize,
+    id: u64,
+    halves: u64,
+}
+
+/// The four arrays that the table consists of, mapped.
+pub(super) struct Mappings {
+    pub(super) buckets: Words,
+    pub(super) tuples: Words,
+    pub(super) log: Words,
+    pub(super) heads: Words,
+}
+
+impl FlowTable {
+    /// Words of each array for these settings: buckets, tuples, log, heads.
+    pub(super) fn words(settings: &Settings, cpus: u32) -> [usize; 4] {
+        let buckets = settings.bucket_mask as usize + 1;
+        let places = (settings.log_mask as usize + 1) * cpus as usize;
+        [
+            buckets * WORDS_PER_BUCKET,
+            buckets * ENTRIES * WORDS_PER_TUPLE,
+            places * WORDS_PER_TUPLE,
+            cpus as usize * WORDS_PER_HEAD,
+        ]
+    }
+
+    pub(super) fn new(mappings: Mappings, settings: Settings, cpus: u32) -> Self {
+        let Mappings { buckets, tuples, log, heads } = mappings;
+        Self { buckets, tuples, log, heads, settings, read: vec![0; cpus as usize] }
+    }
+
+    /// Entries that there are.
+    pub(super) fn capacity(&self) -> usize {
+        self.buckets.all().len() / 2
+    }
+
+    /// Every flow, closed ones included. Flows that come or go meanwhile may be seen or not.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.buckets.all().chunks_exact(2).enumerate().filter_map(|(index, entry)| {
+            let id = entry[0].load(Ordering::Relaxed);
+            if Id::from_word(id).is_free() {
+                return None;
+            }
+            Some(Slot { index, id, halves: entry[1].load(Ordering::Relaxed) })
+        })
+    }
+
+    /// Who the flow is, if the log told.
+    pub(super) fn client(&self, slot: &Slot) -> Option<SocketAddr> {
+        let first = slot.index * WORDS_PER_TUPLE;
+        let tag = self.tuples.load(first + 3);
+        if tag != Id::from_word(slot.id).tag() {
+            return None;
+        }
+        let words = [self.tuples.load(first), self.tuples.load(first + 1)];
+        let address: Address = transmute!(words);
+        Some(Endpoint::from_wire(address, self.tuples.load(first + 2) as u16, TCP).socket())
+    }
+
+    /// Frees an entry unless its flow has shown a packet since the entry was read.
+    pub(super) fn free(&self, slot: &Slot) -> bool {
+        let word = slot.index * 2;
+        let marks = slot.id & Id::MARKS;
+        if !self.buckets.exchange(word, slot.id, marks) {
+            return false;
+        }
+        // A packet that found the entry before it was freed may have written to it since.
+        let silent = self.buckets.load(word + 1) == slot.halves;
+        silent || !self.buckets.exchange(word, marks, slot.id)
+    }
+
+    /// Takes away marks that no flow needs any longer.
+    pub(super) fn clear_marks(&self) {
+        let mask = self.settings.bucket_mask;
+        let mut has_away = vec![false; mask as usize + 1];
+        for slot in self.slots() {
+            let id = Id::from_word(slot.id);
+            if id.is_away() {
+                has_away[across((slot.index / ENTRIES) as u32, id.tag(), mask) as usize] = true;
+            }
+        }
+        for (bucket, away) in has_away.into_iter().enumerate() {
+            let word = bucket * WORDS_PER_BUCKET;
+            let id = self.buckets.load(word);
+            let cleared = match id & Id::MARKS {
+                Id::SPILLED if !away => id | Id::SPILL_IDLE,
+                Id::MARKS if !away => id & !Id::MARKS,
+                _ => continue,
+            };
+            // Whoever changed the word meanwhile has the last say; the next scan tries again.
+            self.buckets.exchange(word, id, cleared);
+        }
+    }
+
+    /// Puts the tuples that were logged since the last call beside their entries.
+    pub(super) fn absorb_log(&mut self) {
+        let places = u64::from(self.settings.log_mask) + 1;
+        for cpu in 0..self.read.len() {
+            let head = self.heads.load(cpu * WORDS_PER_HEAD);
+            let oldest = head.saturating_sub(places);
+            for count in self.read[cpu].max(oldest)..head {
+                let place = cpu as u64 * places + (count & (places - 1));
+                self.absorb(place as usize * WORDS_PER_TUPLE);
+            }
+            self.read[cpu] = head;
+        }
+    }
+
+    fn absorb(&self, first: usize) {
+        let tuple: [u64; WORDS_PER_TUPLE] = std::array::from_fn(|word| self.log.load(first + word));
+        let slot = (tuple[2] >> 32) as usize;
+        if slot >= self.capacity() || Id::from_word(self.buckets.load(slot * 2)).tag() != tuple[3] {
+            return;
+        }
+        let first = slot * WORDS_PER_TUPLE;
+        // The tag comes last: it makes the tuple count.
+        for (word, value) in tuple.into_iter().enumerate() {
+            self.tuples.store(first + word, value);
+        }
+    }
+}
+
+impl Slot {
+    /// The flow as the entry tells it.
+    pub(super) fn flow(&self) -> Flow {
+        let id = Id::from_word(self.id);
+        Flow { backend: id.backend(), epoch: id.epoch(), halves: Halves::from_word(self.halves) }
+    }
+}
