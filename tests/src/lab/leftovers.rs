@@ -6,12 +6,18 @@ use std::process::Command;
 
 use baton::net::netlink::Netlink;
 use baton::net::netns::{NetnsHandle, run_in};
+use lb_common::LAYOUT_VERSION;
 
 /// Where something may bear a service's name: namespaces, run directory, pins, cgroups of either version.
-const PLACES: [&str; 6] = [
+fn places() -> Vec<String> {
+    let mut places = vec![format!("/sys/fs/bpf/baton/v{LAYOUT_VERSION}")];
+    places.extend(PLACES.map(str::to_owned));
+    places
+}
+
+const PLACES: [&str; 5] = [
     "/run/netns",
     "/run/baton",
-    "/sys/fs/bpf/baton/v1",
     "/sys/fs/cgroup/memory/baton",
     "/sys/fs/cgroup/unified/baton",
     "/sys/fs/cgroup/baton",
@@ -28,7 +34,8 @@ pub fn leftovers(service: &str) -> Vec<String> {
         format!("baton-{service}-a"),
         format!("baton-{service}-b"),
     ];
-    let paths = PLACES.iter().flat_map(|place| names.iter().map(move |name| Path::new(place).join(name)));
+    let places = places();
+    let paths = places.iter().flat_map(|place| names.iter().map(move |name| Path::new(place).join(name)));
     let mut left: Vec<String> =
         paths.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
     left.extend(processes(service));
