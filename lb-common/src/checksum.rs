@@ -34,6 +34,24 @@ impl Delta {
         Self(self.0 + (!old) as u64 + new as u64)
     }
 
+    /// Notes a 16-bit word that was not there before, as it lies in the packet.
+    #[inline(always)]
+    pub const fn plus_u16(self, word: u16) -> Self {
+        Self(self.0 + word as u64)
+    }
+
+    /// Notes a 32-bit word that was not there before, at an even offset, as it lies in the packet.
+    #[inline(always)]
+    pub const fn plus_u32(self, word: u32) -> Self {
+        Self(self.0 + word as u64)
+    }
+
+    /// The checksum of all the words noted, where there was none before.
+    #[inline(always)]
+    pub const fn checksum(self) -> u16 {
+        self.apply(0xffff)
+    }
+
     /// The checksum after the change, given the one from before it.
     #[inline(always)]
     pub const fn apply(self, checksum: u16) -> u16 {
@@ -121,6 +139,19 @@ mod tests {
         // The example above, whose sum is 0: that would say "none".
         assert_eq!(delta.apply_to_datagram(0xdd2f), 0xffff);
         assert_eq!(delta.apply_to_datagram(0x1234), delta.apply(0x1234));
+    }
+
+    #[test]
+    fn a_new_header_gets_the_checksum_of_all_its_words() {
+        let bytes: Vec<u8> = (0..20u8).map(|n| n.wrapping_mul(37)).collect();
+        let sum = bytes.chunks(4).fold(Delta::new(), |sum, four| {
+            sum.plus_u32(u32::from_ne_bytes([four[0], four[1], four[2], four[3]]))
+        });
+        assert_eq!(u16::from_be(sum.checksum()), full(&bytes));
+        assert_eq!(
+            u16::from_be(sum.plus_u16(0x1234_u16.to_be()).checksum()),
+            full(&[&bytes[..], &[0x12, 0x34]].concat())
+        );
     }
 
     #[test]

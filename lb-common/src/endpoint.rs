@@ -30,6 +30,12 @@ impl Address {
         self.0
     }
 
+    /// Whether it is an IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0xffff_u32.to_be()
+    }
+
     /// The last 32 bits, which are the whole address if it is IPv4, as they lie in a packet.
     #[inline(always)]
     pub const fn v4_word(self) -> u32 {

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod flow;
 pub mod listeners;
 pub mod reason;
+pub mod snat;
 pub mod steer;
 pub mod tables;
 

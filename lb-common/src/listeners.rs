@@ -35,6 +35,8 @@ const NAME: u64 = 0x00ff_ffff;
 const DRAIN_ONLY: u64 = 1 << 24;
 /// [`Listener::moves_datagrams`] in [`Place::head`].
 const MOVES_DATAGRAMS: u64 = 1 << 25;
+/// [`Listener::snat`] in [`Place::head`].
+const SNAT: u64 = 1 << 26;
 
 /// Who listens on an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub struct Listener {
     pub drain_only: bool,
     /// Conversations of datagrams follow a handover at once.
     pub moves_datagrams: bool,
+    /// Packets to the backends carry a source of the balancer's own.
+    pub snat: bool,
 }
 
 impl Listener {
@@ -57,6 +61,7 @@ impl Listener {
             backend: (head >> 48) as u16,
             drain_only: head & DRAIN_ONLY != 0,
             moves_datagrams: head & MOVES_DATAGRAMS != 0,
+            snat: head & SNAT != 0,
         }
     }
 
@@ -114,7 +119,8 @@ impl Name {
     /// The place as it is to be filled.
     pub const fn place(&self, listener: Listener) -> Place {
         let flags = if listener.drain_only { DRAIN_ONLY } else { 0 }
-            | if listener.moves_datagrams { MOVES_DATAGRAMS } else { 0 };
+            | if listener.moves_datagrams { MOVES_DATAGRAMS } else { 0 }
+            | if listener.snat { SNAT } else { 0 };
         let ids = (listener.service as u64) << 32 | (listener.backend as u64) << 48;
         Place::new(self.head | flags | ids, self.address)
     }
@@ -224,7 +230,7 @@ mod tests {
                 })
                 .collect();
             for (number, endpoint) in endpoints.iter().enumerate() {
-                let listener = Listener { service: 1, backend: number as u16, drain_only: false, moves_datagrams: false };
+                let listener = Listener { service: 1, backend: number as u16, drain_only: false, moves_datagrams: false, snat: false };
                 let moves: Vec<_> =
                     enter(endpoint, &keys, |place| table[place as usize]).expect("room").collect();
                 for step in moves {
@@ -246,7 +252,8 @@ mod tests {
         let keys = HashKeys([3, 5, 7, 9, 11, 13]);
         for (text, protocol) in [("10.77.0.1:80", TCP), ("[fd77::1]:53", UDP)] {
             let endpoint = Endpoint::new(text.parse().unwrap(), protocol);
-            let listener = Listener { service: 3, backend: 1023, drain_only: true, moves_datagrams: true };
+            let listener =
+                Listener { service: 3, backend: 1023, drain_only: true, moves_datagrams: true, snat: true };
             let place = Name::of(&endpoint, &keys).place(listener);
             assert_eq!((place.endpoint(), place.listener()), (endpoint, Some(listener)));
         }

@@ -67,6 +67,9 @@ reasons! {
     ReplyTakenUp = Send, "reply_taken_up", "A backend's packet of a flow without entry, taken up from here";
     ReplyUntracked = Send, "reply_untracked", "A backend's packet of a service that tracks flows only in a drain";
     ReplyUnpinned = Send, "reply_unpinned", "A backend's packet sent to its client without an entry";
+    SnatExhausted = Drop, "snat_exhausted", "No port is left to take the place of the client's; the client will try again";
+    NoHeadroom = Drop, "no_headroom", "The driver leaves no room for an outer header before the packet";
+    SnatUnknown = Pass, "snat_unknown", "A backend's packet to a lent port that no flow has";
     ReplyStale = Drop, "reply_stale", "A backend's late packet for a flow that is pinned to another backend by now";
 }
 

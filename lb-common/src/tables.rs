@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::bucket::HashKeys;
 use crate::endpoint::{Address, Endpoint};
 use crate::plain_data;
+use crate::snat::PortRange;
 
 /// Where a frame goes next: resolved by user space over netlink and kept fresh, so that no packet asks the FIB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -40,12 +41,14 @@ pub struct Service {
     pub vip: Endpoint,
     /// Where replies to clients go.
     pub uplink: NextHop,
+    /// Ports that take the place of the clients' in packets to the backends (`snat`).
+    pub snat: PortRange,
     /// Bits of [`service_flags`].
     pub flags: u32,
     reserved: u32,
 }
 
-const _: () = assert!(size_of::<Service>() == 48);
+const _: () = assert!(size_of::<Service>() == 56);
 
 /// What a service wants that is not the rule.
 pub mod service_flags {
@@ -58,7 +61,14 @@ pub mod service_flags {
 impl Service {
     /// A service with the rule for everything.
     pub const fn new(vip: Endpoint, uplink: NextHop) -> Self {
-        Self { vip, uplink, flags: 0, reserved: 0 }
+        Self { vip, uplink, snat: PortRange { first: 0, count: 0, group: 0 }, flags: 0, reserved: 0 }
+    }
+
+    /// The same service with ports for its clients' packets to the backends.
+    #[must_use]
+    pub const fn with_snat(mut self, ports: PortRange) -> Self {
+        self.snat = ports;
+        self
     }
 
     /// The same service with these [`service_flags`].
@@ -173,6 +183,16 @@ pub struct Settings {
     pub bucket_mask: u32,
     /// Places of each CPU's log of tuples, less one.
     pub log_mask: u32,
+    /// Groups of ports that there are for services with `snat`.
+    pub snat_groups: u32,
+    reserved: u32,
+}
+
+impl Settings {
+    /// Settings for tables of these sizes.
+    pub const fn new(keys: HashKeys, bucket_mask: u32, log_mask: u32, snat_groups: u32) -> Self {
+        Self { keys, bucket_mask, log_mask, snat_groups, reserved: 0 }
+    }
 }
 
 macro_rules! backend_counters {

@@ -3,15 +3,19 @@
 //! With an entry a packet goes to the entry's backend, whatever the steering says: a SYN too, for it is a
 //! retransmission while its flow has not closed. Without one it goes where [`crate::open`] says.
 
+use aya_ebpf::EbpfContext;
+use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    Backend, BackendId, BackendState, FlowKey, FlowState, Halves, Listener, Reason, ServiceId, Ticks,
+    Backend, BackendId, BackendState, FlowKey, FlowState, Forwarding, Halves, Listener, Reason, ServiceId,
+    Ticks,
 };
 
+use crate::encapsulate::encapsulate;
 use crate::family::{End, Family};
 use crate::flows::{Pinned, find, fingerprint, now};
 use crate::open::{Opening, open};
 use crate::packet::Packet;
-use crate::{Verdict, backends, count, rewrite, services};
+use crate::{Verdict, backends, count, rewrite, services, snat};
 
 /// Where a packet goes, and why.
 struct Route {
@@ -22,7 +26,7 @@ struct Route {
 
 /// Steers a packet that is for a service.
 #[inline(always)]
-pub(crate) fn to_backend<F: Family>(packet: &Packet<F>, to: Listener) -> Verdict {
+pub(crate) fn to_backend<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener) -> Verdict {
     let route = if to.drain_only { untracked(to.service) } else { Ok(None) };
     let route = match route {
         Ok(Some(route)) => Ok(route),
@@ -30,7 +34,7 @@ pub(crate) fn to_backend<F: Family>(packet: &Packet<F>, to: Listener) -> Verdict
         Err(reason) => Err(reason),
     };
     match route {
-        Ok(route) => send(packet, to.service, &route),
+        Ok(route) => send(ctx, packet, to, &route),
         Err(reason) => Verdict::end(reason),
     }
 }
@@ -104,8 +108,9 @@ fn after<F: Family>(packet: &Packet<F>, halves: Halves, now: Ticks) -> Halves {
 }
 
 #[inline(always)]
-fn send<F: Family>(packet: &Packet<F>, service: ServiceId, route: &Route) -> Verdict {
-    let reason = route.reason;
+fn send<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener, route: &Route) -> Verdict {
+    let (backend, reason) = (route.backend, route.reason);
+    let ifindex = backend.hop.ifindex;
     count::backend(route.id, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(packet.ip_bytes);
@@ -114,7 +119,42 @@ fn send<F: Family>(packet: &Packet<F>, service: ServiceId, route: &Route) -> Ver
         counters.syn_retransmits += u64::from(reason == Reason::SynRetransmit as u32);
         counters.resets_in += u64::from(packet.resets());
     });
-    rewrite::endpoint(packet, End::Destination, &route.backend.endpoint);
-    rewrite::next_hop(packet, &route.backend.hop);
-    Verdict::send(reason, service, route.backend.hop.ifindex)
+    match backend.forwarding() {
+        Forwarding::Nat => {
+            if to.snat && !lend_port(packet, to.service, backend) {
+                return Verdict::end(Reason::SnatExhausted as u32);
+            }
+            rewrite::endpoint(
+                packet,
+                End::Destination,
+                backend.endpoint.address(),
+                backend.endpoint.wire_port(),
+            );
+            rewrite::next_hop(packet, &backend.hop);
+        }
+        Forwarding::Dsr => rewrite::next_hop(packet, &backend.hop),
+        Forwarding::Ipip => {
+            rewrite::next_hop(packet, &backend.hop);
+            let (ctx, link_bytes) = (ctx.as_ptr().cast(), packet.link_bytes());
+            // SAFETY: the context is the one that the kernel gave. The packet is not looked at afterwards.
+            if unsafe { encapsulate(ctx, route.id.into(), link_bytes) } == 0 {
+                return Verdict::end(Reason::NoHeadroom as u32);
+            }
+        }
+    }
+    Verdict::send(reason, to.service, ifindex)
+}
+
+/// Puts a source of the balancer's own in the place of the client's; false if no port is left.
+#[inline(always)]
+fn lend_port<F: Family>(packet: &Packet<F>, service: ServiceId, backend: &Backend) -> bool {
+    let Some(range) = services::get(service).map(|service| service.snat) else { return false };
+    let (client, client_port) = packet.source();
+    let key = FlowKey { client, client_port, service };
+    let port = snat::port_of(&key, fingerprint(&key), range, now());
+    if port == 0 {
+        return false;
+    }
+    rewrite::endpoint(packet, End::Source, backend.local, port.to_be());
+    true
 }

@@ -19,6 +19,7 @@
 
 mod backends;
 mod count;
+mod encapsulate;
 mod family;
 mod flows;
 mod forward;
@@ -30,6 +31,7 @@ mod reply;
 mod rewrite;
 mod services;
 mod settings;
+mod snat;
 mod trace;
 mod tuples;
 mod verifier;
@@ -107,7 +109,7 @@ fn steer<F: Family>(ctx: &XdpContext, frame: &Frame) -> Verdict {
     if let Some(to) = listeners::find(packet.destination(), packet.protocol)
         && to.is_vip()
     {
-        forward::to_backend(&packet, to).of(to.service)
+        forward::to_backend(ctx, &packet, to).of(to.service)
     } else if let Some(from) = listeners::find(packet.source(), packet.protocol)
         && !from.is_vip()
     {

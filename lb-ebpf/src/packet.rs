@@ -215,6 +215,12 @@ impl<F: Family> Packet<F> {
         self.flags & (SYN | ACK) == SYN
     }
 
+    /// Bytes before the IP header.
+    #[inline(always)]
+    pub(crate) fn link_bytes(&self) -> u32 {
+        (self.ip as usize - self.ethernet as usize) as u32
+    }
+
     /// Whether it aborts its connection.
     #[inline(always)]
     pub(crate) const fn resets(&self) -> bool {

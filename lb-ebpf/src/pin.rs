@@ -194,7 +194,7 @@ fn mark_spilled(home: u32) -> bool {
 ///
 /// `word` must be valid and aligned.
 #[inline(always)]
-unsafe fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
+pub(crate) unsafe fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
     const ORDERING: AtomicOrdering = AtomicOrdering::SeqCst;
     // SAFETY: by this function's contract.
     unsafe { atomic_cxchg::<u64, ORDERING, ORDERING>(word, old, new).1 }

@@ -3,13 +3,13 @@
 //! A reply without an entry is rewritten all the same: its flow is served unpinned, or its entry was lost,
 //! and the backend knows better than any steering that the flow is its own.
 
-use lb_common::{FlowKey, Halves, Listener, Reason, Service, Ticks};
+use lb_common::{Address, FlowKey, Halves, Listener, Reason, Service, Ticks};
 
 use crate::family::{End, Family};
 use crate::flows::{find, fingerprint, now};
 use crate::open::{Opening, open};
 use crate::packet::Packet;
-use crate::{Verdict, backends, count, rewrite, services};
+use crate::{Verdict, backends, count, rewrite, services, snat};
 
 /// Steers a packet that comes from a backend's service port.
 #[inline(always)]
@@ -17,7 +17,10 @@ pub(crate) fn to_client<F: Family>(packet: &Packet<F>, from: Listener) -> Verdic
     let Some(service) = services::get(from.service) else {
         return Verdict::end(Reason::NotForService as u32);
     };
-    let (client, client_port) = packet.destination();
+    let (client, client_port) = match addressee(packet, from, service) {
+        Ok(client) => client,
+        Err(reason) => return Verdict::end(reason as u32),
+    };
     if backends::get(from.backend).is_some_and(|backend| backend.local == client) {
         return Verdict::end(Reason::ToBalancer as u32);
     }
@@ -47,6 +50,24 @@ pub(crate) fn to_client<F: Family>(packet: &Packet<F>, from: Listener) -> Verdic
     send(packet, from, service, reason, answers)
 }
 
+/// The client that a packet is for: its destination, unless that is a port that was lent to a flow.
+#[inline(always)]
+fn addressee<F: Family>(
+    packet: &Packet<F>,
+    from: Listener,
+    service: &Service,
+) -> Result<(Address, u16), Reason> {
+    let (address, port) = packet.destination();
+    if !from.snat || !service.snat.contains(u16::from_be(port)) {
+        return Ok((address, port));
+    }
+    let Some(flow) = snat::flow_of(service.snat, u16::from_be(port)) else {
+        return Err(Reason::SnatUnknown);
+    };
+    rewrite::endpoint(packet, End::Destination, flow.client, flow.client_port);
+    Ok((flow.client, flow.client_port))
+}
+
 /// What the flow has shown after a packet from its backend: data answers the turn that is open.
 #[inline(always)]
 fn after<F: Family>(packet: &Packet<F>, halves: Halves, now: Ticks) -> Halves {
@@ -73,7 +94,7 @@ fn send<F: Family>(
         counters.resets_out += u64::from(packet.resets());
         counters.turns += u64::from(answers);
     });
-    rewrite::endpoint(packet, End::Source, &service.vip);
+    rewrite::endpoint(packet, End::Source, service.vip.address(), service.vip.wire_port());
     rewrite::next_hop(packet, &service.uplink);
     Verdict::send(reason, from.service, service.uplink.ifindex)
 }

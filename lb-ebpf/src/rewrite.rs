@@ -4,19 +4,18 @@
 //! rewritten packet cannot loop because it is no longer for the service.
 
 use lb_common::checksum::Delta;
-use lb_common::{Endpoint, NextHop};
+use lb_common::{Address, NextHop};
 
 use crate::family::{End, Family};
 use crate::packet::Packet;
 
-/// Replaces the address and port at one end of the packet.
+/// Replaces the address and port at one end of the packet, `port` as it is to lie there.
 #[inline(always)]
-pub(crate) fn endpoint<F: Family>(packet: &Packet<F>, end: End, to: &Endpoint) {
-    let port = to.wire_port();
+pub(crate) fn endpoint<F: Family>(packet: &Packet<F>, end: End, address: Address, port: u16) {
     // SAFETY: `Packet::parse` has checked that the headers lie within the packet, and one CPU sees a packet
     // at a time.
     unsafe {
-        let delta = (*packet.ip).replace(end, to.address());
+        let delta = (*packet.ip).replace(end, address);
         let ports = packet.udp();
         let delta = match end {
             End::Source => {

@@ -11,7 +11,7 @@ pub(crate) static TABLE_SETTINGS: Array<Settings, 1> = Array::new();
 
 /// The loader writes the values that belong to the tables into the object before the kernel sees it.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { keys: HashKeys([0; 6]), bucket_mask: 0, log_mask: 0 };
+static SETTINGS: Settings = Settings::new(HashKeys([0; 6]), 0, 0, 0);
 
 /// Not 0 in a program that only answers where a packet would go (`baton explain`) and leaves no trace.
 #[unsafe(no_mangle)]

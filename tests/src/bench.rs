@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use baton::dataplane::{Dataplane, Outcome, unload};
+use baton::dataplane::{Dataplane, Outcome, Sizes, unload};
 use lb_common::{Backend, BackendId, Endpoint, NextHop, Service, ServiceId, Steer};
 
 /// Flows that the table is made for.
@@ -50,10 +50,28 @@ impl Bench {
     ///
     /// Panics if the kernel refuses: these tests need root and bpffs.
     pub fn new() -> Self {
+        Self::sized(FLOWS)
+    }
+
+    /// The same, with room for a service that lends ports.
+    ///
+    /// # Panics
+    ///
+    /// As [`Bench::new`].
+    pub fn with_snat() -> Self {
+        Self::sized(Sizes { flows: FLOWS, snat_services: 1 })
+    }
+
+    /// The same, with tables of these sizes.
+    ///
+    /// # Panics
+    ///
+    /// As [`Bench::new`].
+    pub fn sized(sizes: impl Into<Sizes>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("baton-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let pins = PathBuf::from("/sys/fs/bpf").join(name);
-        let mut dataplane = Dataplane::open(&pins, FLOWS).expect("a kernel that loads XDP programs");
+        let mut dataplane = Dataplane::open(&pins, sizes).expect("a kernel that loads XDP programs");
         let vip = Endpoint::tcp(SocketAddr::V4(VIP));
         dataplane.set_service(SERVICE, &Service::new(vip, UPLINK)).expect("a service");
         for (id, address, hop, from) in

@@ -1,6 +1,6 @@
 //! Packet tables: a packet in, a verdict, a packet out and a counter, through `BPF_PROG_TEST_RUN`.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use baton::dataplane::{FlowTimeouts, XdpAction};
 use baton_tests::bench::{
@@ -41,14 +41,14 @@ fn assert_sent(
     bench: &mut Bench,
     segment: &Segment,
     reason: &str,
-    from: SocketAddrV4,
-    to: SocketAddrV4,
+    from: impl Into<SocketAddr>,
+    to: impl Into<SocketAddr>,
     hop: NextHop,
 ) {
     let (counted, outcome) = bench.run(&segment.frame());
     assert_eq!((counted, outcome.action), (reason, XdpAction::Redirect));
     let out = read(&outcome.frame);
-    assert_eq!((out.from, out.to, out.hardware), (from, to, (hop.destination, hop.source)));
+    assert_eq!((out.from, out.to, out.hardware), (from.into(), to.into(), (hop.destination, hop.source)));
     assert_eq!(out.payload, segment.payload);
 }
 
@@ -179,7 +179,7 @@ fn an_unresolved_next_hop_leaves_the_rewritten_packet_to_the_stack() {
     bench.dataplane.set_backend_hop(A, NextHop::default()).unwrap();
     let (reason, outcome) = bench.run(&from_client("S").frame());
     assert_eq!((reason, outcome.action), ("new_flow", XdpAction::Pass));
-    assert_eq!(read(&outcome.frame).to, ADDRESS_A);
+    assert_eq!(read(&outcome.frame).to, ADDRESS_A.into());
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl Dataplane {
         let forgotten =
             self.table.slots().filter(|slot| is_over(slot)).filter(|slot| self.table.free(slot)).count();
         self.table.clear_marks();
+        self.table.reclaim_ports(clock_ticks());
         forgotten
     }
 

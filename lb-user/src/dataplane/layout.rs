@@ -8,6 +8,7 @@ use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType};
 use lb_common::bucket::{Bucket, ENTRIES, LogHead, Tuple};
 use lb_common::listeners::{PLACES, Place};
 use lb_common::reason::COUNTERS;
+use lb_common::snat::{PORTS, Slot};
 use lb_common::{BACKENDS_MAX, Backend, BackendCounters, SERVICES_MAX, Service, Settings};
 
 use super::{OpenError, settings};
@@ -28,6 +29,7 @@ enum Entries {
     Slots,
     LogPlaces,
     Cpus,
+    SnatSlots,
 }
 
 const MMAPABLE: u32 = 1 << 10;
@@ -41,7 +43,7 @@ const SETTINGS: &str = "TABLE_SETTINGS";
 
 /// Every map of the object; all are arrays.
 pub(super) const MAPS: &[Layout] = {
-    use Entries::{Always, Buckets, Cpus, LogPlaces, Slots};
+    use Entries::{Always, Buckets, Cpus, LogPlaces, Slots, SnatSlots};
     use MapType::{Array, PerCpuArray};
     &[
         map(SETTINGS, Array, size_of::<Settings>(), Always(1), 0),
@@ -53,6 +55,7 @@ pub(super) const MAPS: &[Layout] = {
         map("TUPLES", Array, size_of::<Tuple>(), Slots, MMAPABLE),
         map("TUPLE_LOG", Array, size_of::<Tuple>(), LogPlaces, MMAPABLE),
         map("TUPLE_LOG_HEADS", Array, size_of::<LogHead>(), Cpus, MMAPABLE),
+        map("SNAT_SLOTS", Array, size_of::<Slot>(), SnatSlots, MMAPABLE),
         map("REASON_COUNTERS", PerCpuArray, 8, Always(COUNTERS), 0),
         map("BACKEND_COUNTERS", PerCpuArray, size_of::<BackendCounters>(), Always(BACKENDS_MAX), 0),
     ]
@@ -120,6 +123,8 @@ impl Layout {
             Entries::Slots => buckets * ENTRIES as u32,
             Entries::LogPlaces => (settings.log_mask + 1) * settings::cpus(),
             Entries::Cpus => settings::cpus(),
+            // An array has at least one entry.
+            Entries::SnatSlots => (settings.snat_groups * PORTS).max(1),
         }
     }
 

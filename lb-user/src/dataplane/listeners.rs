@@ -43,16 +43,20 @@ impl Listeners {
                 self.fill(step.to, step.from.map_or(name.place(listener), |from| self.at(from)));
             }
         }
-        self.withdraw_others(endpoint, listener.service, listener.backend);
+        self.withdraw_where(listener.service, listener.backend, |there| there != *endpoint);
         true
     }
 
-    /// Takes away other endpoints of the same service or backend.
-    fn withdraw_others(&self, endpoint: &Endpoint, service: ServiceId, backend: BackendId) {
+    /// Takes a backend's endpoint away, or a service's VIP if `backend` is [`lb_common::steer::NO_BACKEND`].
+    pub(super) fn withdraw(&self, service: ServiceId, backend: BackendId) {
+        self.withdraw_where(service, backend, |_| true);
+    }
+
+    fn withdraw_where(&self, service: ServiceId, backend: BackendId, is_meant: impl Fn(Endpoint) -> bool) {
         for place in 0..PLACES {
             let there = self.at(place);
             let same = there.listener().is_some_and(|l| l.service == service && l.backend == backend);
-            if same && there.endpoint() != *endpoint {
+            if same && is_meant(there.endpoint()) {
                 self.words.store(place as usize * WORDS, 0);
             }
         }

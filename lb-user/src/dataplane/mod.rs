@@ -30,7 +30,8 @@ use lb_common::endpoint::UDP;
 use lb_common::steer::NO_BACKEND;
 use lb_common::tables::service_flags;
 use lb_common::{
-    Backend, BackendId, Endpoint, Listener, NextHop, SERVICES_MAX, Service, ServiceId, Settings, Steer,
+    Backend, BackendId, BackendState, Endpoint, Forwarding, Listener, NextHop, SERVICES_MAX, Service,
+    ServiceId, Settings, Steer,
 };
 use thiserror::Error;
 
@@ -38,7 +39,7 @@ pub use attach::{AttachError, AttachPoint, Attached, Mode, XdpProgram};
 pub use counters::ReasonCount;
 pub use flows::{FlowRecord, FlowTimeouts};
 pub use run::{Outcome, RunError, XdpAction};
-pub use settings::default_flows;
+pub use settings::{Sizes, default_flows};
 
 use listeners::Listeners;
 pub use log_lines::LogLines;
@@ -122,16 +123,16 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Opens the data plane that is pinned in `pins`, or makes a new one there with a flow table for `flows`
-    /// flows ([`lb_common::bucket::FLOWS`]); an adopted table keeps its size.
-    pub fn open(pins: &Path, flows: u32) -> Result<Self, OpenError> {
+    /// Opens the data plane that is pinned in `pins`, or makes a new one there with tables of these sizes
+    /// (flows alone are enough); adopted tables keep theirs.
+    pub fn open(pins: &Path, sizes: impl Into<Sizes>) -> Result<Self, OpenError> {
         fs::create_dir_all(pins)
             .map_err(|source| OpenError::PinDirectory { path: pins.to_owned(), source })?;
         let kept = layout::verify_pins(pins)?;
         let adopted = kept.is_some();
         let settings = match kept {
             Some(settings) => settings,
-            None => settings::draw(flows).map_err(OpenError::Random)?,
+            None => settings::draw(sizes.into()).map_err(OpenError::Random)?,
         };
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", &settings, true);
@@ -143,12 +144,13 @@ impl Dataplane {
         for program in [XdpProgram::Steer, XdpProgram::Pass] {
             attach::load(&mut ebpf, program).map_err(|error| OpenError::Load(error.into()))?;
         }
-        let [buckets, tuples, log, heads] = FlowTable::words(&settings, settings::cpus());
+        let [buckets, tuples, log, heads, snat] = FlowTable::words(&settings, settings::cpus());
         let mappings = Mappings {
             buckets: map_words(&ebpf, "BUCKETS", buckets)?,
             tuples: map_words(&ebpf, "TUPLES", tuples)?,
             log: map_words(&ebpf, "TUPLE_LOG", log)?,
             heads: map_words(&ebpf, "TUPLE_LOG_HEADS", heads)?,
+            snat: map_words(&ebpf, "SNAT_SLOTS", snat)?,
         };
         let mut dataplane = Self {
             steering: map_words(&ebpf, "STEERING", SERVICES_MAX as usize)?,
@@ -194,6 +196,11 @@ impl Dataplane {
         backend: &Backend,
     ) -> Result<(), TableError> {
         self.array::<Backend>("BACKENDS")?.set(u32::from(id), backend, 0).map_err(refused("BACKENDS"))?;
+        if !matches!(backend.forwarding(), Forwarding::Nat) {
+            // Its replies do not pass here.
+            self.listeners.withdraw(service, id);
+            return Ok(());
+        }
         let of =
             self.array::<Service>("SERVICES")?.get(&u32::from(service), 0).map_err(refused("SERVICES"))?;
         self.publish(&backend.endpoint, listener(service, &of, id))
@@ -223,6 +230,13 @@ impl Dataplane {
         backends.set(u32::from(id), backend, 0).map_err(refused("BACKENDS"))
     }
 
+    /// Changes what becomes of the packets that are pinned to a backend.
+    pub fn set_backend_state(&mut self, id: BackendId, state: BackendState) -> Result<(), TableError> {
+        let mut backends = self.array::<Backend>("BACKENDS")?;
+        let backend = backends.get(&u32::from(id), 0).map_err(refused("BACKENDS"))?;
+        backends.set(u32::from(id), backend.with_state(state), 0).map_err(refused("BACKENDS"))
+    }
+
     /// Where the flows of a service go at this moment.
     pub fn steering(&self, service: ServiceId) -> Steer {
         Steer::from_word(self.steering.load(usize::from(service)))
@@ -242,6 +256,7 @@ impl Dataplane {
 fn listener(id: ServiceId, service: &Service, backend: BackendId) -> Listener {
     Listener {
         service: id,
+        snat: service.snat.count != 0,
         backend,
         drain_only: service.has(service_flags::DRAIN_ONLY),
         moves_datagrams: service.has(service_flags::MOVE_DATAGRAMS) && service.vip.protocol() == UDP,

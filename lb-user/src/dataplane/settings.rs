@@ -2,8 +2,8 @@
 
 use std::io;
 
-use lb_common::Settings;
 use lb_common::bucket::{BYTES_PER_FLOW, FLOWS, HashKeys, buckets_for};
+use lb_common::{SERVICES_MAX, Settings};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
@@ -14,15 +14,32 @@ const MEMORY_SHARE: u64 = 256;
 /// Flows that a table is made for by default, at least and at most.
 const DEFAULT_FLOWS: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 20;
 
-/// New settings for a table of this many flows.
-pub(super) fn draw(flows: u32) -> io::Result<Settings> {
+/// How large the tables of a data plane are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Flows that the flow table is made for ([`FLOWS`]).
+    pub flows: u32,
+    /// Services that may have `snat`, up to [`lb_common::SERVICES_MAX`]; each takes 2 MiB.
+    pub snat_services: u32,
+}
+
+impl From<u32> for Sizes {
+    /// Tables for this many flows, without `snat`.
+    fn from(flows: u32) -> Self {
+        Self { flows, snat_services: 0 }
+    }
+}
+
+/// New settings for tables of these sizes.
+pub(super) fn draw(sizes: Sizes) -> io::Result<Settings> {
+    let Sizes { flows, snat_services } = sizes;
     let mut keys = [0u64; 6];
     for key in &mut keys {
         // Odd multipliers lose nothing.
         *key = OsRng.try_next_u64().map_err(io::Error::other)? | 1;
     }
     let log_places = LOG_PLACES.min(flows.clamp(*FLOWS.start(), *FLOWS.end()).next_power_of_two());
-    Ok(Settings { keys: HashKeys(keys), bucket_mask: buckets_for(flows) - 1, log_mask: log_places - 1 })
+    Ok(Settings::new(HashKeys(keys), buckets_for(flows) - 1, log_places - 1, snat_services.min(SERVICES_MAX)))
 }
 
 /// Flows that a table is made for if nobody says: by the machine's memory, 65,536 to 1,048,576.
@@ -44,7 +61,7 @@ mod tests {
 
     #[test]
     fn every_table_has_its_own_keys_and_none_is_zero() {
-        let (one, other) = (draw(1 << 16).unwrap(), draw(1 << 16).unwrap());
+        let (one, other) = (draw((1 << 16).into()).unwrap(), draw((1 << 16).into()).unwrap());
         assert_ne!(one.keys, other.keys);
         assert!(one.keys.0.iter().all(|key| *key != 0));
     }

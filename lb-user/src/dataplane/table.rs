@@ -10,9 +10,10 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use lb_common::bucket::{ENTRIES, Id, LogHead, Tuple, across};
+use lb_common::bucket::{ENTRIES, Fingerprint, Id, LogHead, Tuple, across};
 use lb_common::endpoint::TCP;
-use lb_common::{Address, Endpoint, Flow, Halves, Settings};
+use lb_common::snat::{self, PORTS};
+use lb_common::{Address, Endpoint, Flow, FlowKey, Halves, Settings, Ticks};
 use zerocopy::transmute;
 
 use super::mapping::Words;
@@ -20,6 +21,9 @@ use super::mapping::Words;
 const WORDS_PER_BUCKET: usize = 2 * ENTRIES;
 const WORDS_PER_TUPLE: usize = size_of::<Tuple>() / 8;
 const WORDS_PER_HEAD: usize = size_of::<LogHead>() / 8;
+const WORDS_PER_PORT: usize = size_of::<snat::Slot>() / 8;
+/// A port is not taken back for this long after it was lent: 2 s.
+const PORT_GRACE_TICKS: u32 = 2;
 
 /// Buckets, tuples and the log of tuples.
 pub(super) struct FlowTable {
@@ -27,6 +31,7 @@ pub(super) struct FlowTable {
     tuples: Words,
     log: Words,
     heads: Words,
+    snat: Words,
     settings: Settings,
     /// How many tuples of each CPU's log have been read.
     read: Vec<u64>,
@@ -40,17 +45,18 @@ pub(super) struct Slot {
     halves: u64,
 }
 
-/// The four arrays that the table consists of, mapped.
+/// The arrays that the table consists of, mapped.
 pub(super) struct Mappings {
     pub(super) buckets: Words,
     pub(super) tuples: Words,
     pub(super) log: Words,
     pub(super) heads: Words,
+    pub(super) snat: Words,
 }
 
 impl FlowTable {
-    /// Words of each array for these settings: buckets, tuples, log, heads.
-    pub(super) fn words(settings: &Settings, cpus: u32) -> [usize; 4] {
+    /// Words of each array for these settings: buckets, tuples, log, heads, lent ports.
+    pub(super) fn words(settings: &Settings, cpus: u32) -> [usize; 5] {
         let buckets = settings.bucket_mask as usize + 1;
         let places = (settings.log_mask as usize + 1) * cpus as usize;
         [
@@ -58,12 +64,13 @@ impl FlowTable {
             buckets * ENTRIES * WORDS_PER_TUPLE,
             places * WORDS_PER_TUPLE,
             cpus as usize * WORDS_PER_HEAD,
+            (settings.snat_groups * PORTS).max(1) as usize * WORDS_PER_PORT,
         ]
     }
 
     pub(super) fn new(mappings: Mappings, settings: Settings, cpus: u32) -> Self {
-        let Mappings { buckets, tuples, log, heads } = mappings;
-        Self { buckets, tuples, log, heads, settings, read: vec![0; cpus as usize] }
+        let Mappings { buckets, tuples, log, heads, snat } = mappings;
+        Self { buckets, tuples, log, heads, snat, settings, read: vec![0; cpus as usize] }
     }
 
     /// Entries that there are.
@@ -129,6 +136,39 @@ impl FlowTable {
         }
     }
 
+    /// Takes back the ports of flows that are gone; returns how many are still lent.
+    pub(super) fn reclaim_ports(&self, now: Ticks) -> usize {
+        let ports = self.settings.snat_groups as usize * PORTS as usize;
+        let mut lent = 0;
+        for first in (0..ports).map(|port| port * WORDS_PER_PORT) {
+            let tag = self.snat.load(first);
+            if tag == 0 {
+                continue;
+            }
+            let words: [u64; 3] = std::array::from_fn(|word| self.snat.load(first + 1 + word));
+            let (key, lent_at): (FlowKey, u32) = port_words(words);
+            // A port is written down a moment after it was lent.
+            let fresh = Ticks::from_bits(lent_at).until(now) < PORT_GRACE_TICKS;
+            if fresh || self.holds(&key) || !self.snat.exchange(first, tag, 0) {
+                lent += 1;
+            }
+        }
+        lent
+    }
+
+    /// Whether a flow has an entry.
+    fn holds(&self, key: &FlowKey) -> bool {
+        let print = Fingerprint::of(key, &self.settings.keys);
+        let mask = self.settings.bucket_mask;
+        let home = print.home() & mask;
+        [(home, print.tag()), (across(home, print.tag(), mask), print.tag() | Id::AWAY)].into_iter().any(
+            |(bucket, name)| {
+                let first = bucket as usize * WORDS_PER_BUCKET;
+                (0..ENTRIES).any(|entry| self.buckets.load(first + 2 * entry) & Id::NAME == name)
+            },
+        )
+    }
+
     /// Puts the tuples that were logged since the last call beside their entries.
     pub(super) fn absorb_log(&mut self) {
         let places = u64::from(self.settings.log_mask) + 1;
@@ -155,6 +195,18 @@ impl FlowTable {
             self.tuples.store(first + word, value);
         }
     }
+}
+
+/// The flow that a port was lent to, and when: the words behind the tag of [`lb_common::snat::Slot`].
+fn port_words(words: [u64; 3]) -> (FlowKey, u32) {
+    #[derive(zerocopy::FromBytes)]
+    #[repr(C)]
+    struct Rest {
+        key: FlowKey,
+        lent_at: u32,
+    }
+    let Rest { key, lent_at } = transmute!(words);
+    (key, lent_at)
 }
 
 impl Slot {
