@@ -34,6 +34,12 @@ impl Delta {
         Self(self.0 + (!old) as u64 + new as u64)
     }
 
+    /// Both changes.
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// Notes a 16-bit word that was not there before, as it lies in the packet.
     #[inline(always)]
     pub const fn plus_u16(self, word: u16) -> Self {

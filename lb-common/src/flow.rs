@@ -134,6 +134,13 @@ impl Half {
         Self(self.0 & TURNS | MARK | ACK | now.0)
     }
 
+    /// This half after its side has been told that the flow is at its end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn aborted(self) -> Self {
+        Self(self.0 | RST)
+    }
+
     /// The client's half with one more request.
     #[inline(always)]
     #[must_use]

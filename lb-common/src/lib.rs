@@ -5,6 +5,7 @@
 
 #![no_std]
 
+pub mod answer;
 pub mod bucket;
 pub mod checksum;
 pub mod endpoint;

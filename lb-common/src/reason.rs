@@ -10,6 +10,8 @@ pub enum Action {
     Pass,
     /// Rewritten and sent on.
     Send,
+    /// Made into Baton's own answer and sent back to where it came from.
+    Answer,
     /// Discarded.
     Drop,
 }
@@ -49,6 +51,8 @@ macro_rules! reasons {
 reasons! {
     NotIp = Pass, "not_ip", "Neither IPv4 nor IPv6, such as ARP";
     NotSteered = Pass, "not_steered", "IP, but neither TCP nor UDP, nor an ICMP error";
+    Icmp = Pass, "icmp", "An ICMP message that is no error about a flow: an echo request, say, which the stack answers";
+    IcmpUnknown = Pass, "icmp_unknown", "An ICMP error about a packet of no flow that is known";
     NotForService = Pass, "not_for_service", "Neither to a service nor from a backend";
     Malformed = Pass, "malformed", "Headers are cut short or contradict the length; the stack counts and drops it";
     IpOptions = Pass, "ip_options", "IPv4 header with options";
@@ -67,6 +71,12 @@ reasons! {
     ReplyTakenUp = Send, "reply_taken_up", "A backend's packet of a flow without entry, taken up from here";
     ReplyUntracked = Send, "reply_untracked", "A backend's packet of a service that tracks flows only in a drain";
     ReplyUnpinned = Send, "reply_unpinned", "A backend's packet sent to its client without an entry";
+    IcmpError = Send, "icmp_error", "An ICMP error about a flow's packet to its client, sent on to the flow's backend";
+    ReplyIcmpError = Send, "reply_icmp_error", "An ICMP error about a flow's packet to its backend, sent on to the client";
+    TooBig = Answer, "too_big", "Longer than what passes where it has to go; its sender is told";
+    RefusedReset = Answer, "refused_reset", "A segment of a flow whose backend is dead or cut, answered by a reset";
+    RefusedSilently = Drop, "refused_silently", "A datagram or a reset of a flow whose backend is dead or cut";
+    Unanswerable = Drop, "unanswerable", "The driver leaves no room to make an answer out of the packet";
     SnatExhausted = Drop, "snat_exhausted", "No port is left to take the place of the client's; the client will try again";
     NoHeadroom = Drop, "no_headroom", "The driver leaves no room for an outer header before the packet";
     SnatUnknown = Pass, "snat_unknown", "A backend's packet to a lent port that no flow has";
@@ -100,11 +110,14 @@ pub const fn counter(service: Option<ServiceId>, reason: Reason) -> u32 {
 pub const fn action(reason: u32) -> Action {
     const SENT: u64 = having(Action::Send);
     const DROPPED: u64 = having(Action::Drop);
+    const ANSWERED: u64 = having(Action::Answer);
     let bit = 1u64 << (reason & 63);
     if SENT & bit != 0 {
         Action::Send
     } else if DROPPED & bit != 0 {
         Action::Drop
+    } else if ANSWERED & bit != 0 {
+        Action::Answer
     } else {
         Action::Pass
     }

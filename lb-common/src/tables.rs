@@ -31,6 +31,12 @@ impl NextHop {
     pub const fn is_resolved(&self) -> bool {
         self.ifindex != 0
     }
+
+    /// Longest IP packet that passes there, in bytes.
+    #[inline(always)]
+    pub const fn passes_bytes(&self) -> u32 {
+        if self.mtu == 0 { u32::MAX } else { self.mtu as u32 }
+    }
 }
 
 /// A service as packets need it that are not pinned yet, or that come from its backends.
@@ -154,6 +160,17 @@ impl Backend {
             2 => BackendState::Refused,
             _ => BackendState::Absent,
         }
+    }
+
+    /// Longest IP packet of a client that reaches it in one piece, in bytes.
+    #[inline(always)]
+    pub const fn passes_bytes(&self) -> u32 {
+        let overhead = match self.forwarding() {
+            Forwarding::Ipip if self.local.is_v4() => 20,
+            Forwarding::Ipip => 40,
+            Forwarding::Nat | Forwarding::Dsr => 0,
+        };
+        self.hop.passes_bytes() - overhead
     }
 
     /// Whether it gets its flows.

@@ -4,6 +4,7 @@
 //! retransmission while its flow has not closed. Without one it goes where [`crate::open`] says.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
     Backend, BackendId, BackendState, FlowKey, FlowState, Forwarding, Halves, Listener, Reason, ServiceId,
@@ -15,7 +16,8 @@ use crate::family::{End, Family};
 use crate::flows::{Pinned, find, fingerprint, now};
 use crate::open::{Opening, open};
 use crate::packet::Packet;
-use crate::{Verdict, backends, count, rewrite, services, snat};
+use crate::refuse::refuse;
+use crate::{Verdict, backends, count, mss, rewrite, services, snat, too_big};
 
 /// Where a packet goes, and why.
 struct Route {
@@ -27,10 +29,11 @@ struct Route {
 /// Steers a packet that is for a service.
 #[inline(always)]
 pub(crate) fn to_backend<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener) -> Verdict {
+    let ctx = ctx.as_ptr().cast();
     let route = if to.drain_only { untracked(to.service) } else { Ok(None) };
     let route = match route {
         Ok(Some(route)) => Ok(route),
-        Ok(None) => tracked(packet, to),
+        Ok(None) => tracked(ctx, packet, to),
         Err(reason) => Err(reason),
     };
     match route {
@@ -56,7 +59,7 @@ fn untracked(service: ServiceId) -> Result<Option<Route>, u32> {
 
 /// The backend of the packet's flow.
 #[inline(always)]
-fn tracked<F: Family>(packet: &Packet<F>, to: Listener) -> Result<Route, u32> {
+fn tracked<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener) -> Result<Route, u32> {
     let (client, client_port) = packet.source();
     let key = FlowKey { client, client_port, service: to.service };
     let (print, now) = (fingerprint(&key), now());
@@ -66,11 +69,20 @@ fn tracked<F: Family>(packet: &Packet<F>, to: Listener) -> Result<Route, u32> {
         let id = entry.id.backend();
         if goes_on(packet, to, &entry, halves)
             && let Some(backend) = backends::get(id)
-            && !matches!(backend.state(), BackendState::Absent)
         {
-            entry.set_client(after(packet, halves, now).client);
-            let reason = if packet.opens() { Reason::SynRetransmit } else { Reason::PinnedFlow };
-            return Ok(Route { id, backend, reason: reason as u32 });
+            match backend.state() {
+                BackendState::Present => {
+                    entry.set_client(after(packet, halves, now).client);
+                    let reason = if packet.opens() { Reason::SynRetransmit } else { Reason::PinnedFlow };
+                    return Ok(Route { id, backend, reason: reason as u32 });
+                }
+                BackendState::Refused if !packet.opens() => {
+                    entry.set_server(halves.server.aborted());
+                    return Err(refuse(ctx, packet));
+                }
+                // A new flow on an old tuple, or a flow that has lost its backend.
+                BackendState::Refused | BackendState::Absent => {}
+            }
         }
         old_slot = entry.slot;
     }
@@ -108,9 +120,17 @@ fn after<F: Family>(packet: &Packet<F>, halves: Halves, now: Ticks) -> Halves {
 }
 
 #[inline(always)]
-fn send<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener, route: &Route) -> Verdict {
+fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &Route) -> Verdict {
     let (backend, reason) = (route.backend, route.reason);
-    let ifindex = backend.hop.ifindex;
+    let mut ifindex = backend.hop.ifindex;
+    let passes_bytes = backend.passes_bytes();
+    if passes_bytes < packet.ip_bytes {
+        if !packet.may_fragment() {
+            return Verdict::end(too_big::tell(ctx, packet, passes_bytes as u16));
+        }
+        // The stack cuts it into pieces.
+        ifindex = 0;
+    }
     count::backend(route.id, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(packet.ip_bytes);
@@ -121,6 +141,10 @@ fn send<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener, route: &R
     });
     match backend.forwarding() {
         Forwarding::Nat => {
+            if packet.opens() {
+                let uplink_mtu = services::get(to.service).map_or(0, |service| service.uplink.mtu);
+                mss::clamp(ctx, packet, backend.hop.mtu, uplink_mtu);
+            }
             if to.snat && !lend_port(packet, to.service, backend) {
                 return Verdict::end(Reason::SnatExhausted as u32);
             }
@@ -130,14 +154,13 @@ fn send<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener, route: &R
                 backend.endpoint.address(),
                 backend.endpoint.wire_port(),
             );
-            rewrite::next_hop(packet, &backend.hop);
+            rewrite::next_hop(packet.ethernet, &backend.hop);
         }
-        Forwarding::Dsr => rewrite::next_hop(packet, &backend.hop),
+        Forwarding::Dsr => rewrite::next_hop(packet.ethernet, &backend.hop),
         Forwarding::Ipip => {
-            rewrite::next_hop(packet, &backend.hop);
-            let (ctx, link_bytes) = (ctx.as_ptr().cast(), packet.link_bytes());
+            rewrite::next_hop(packet.ethernet, &backend.hop);
             // SAFETY: the context is the one that the kernel gave. The packet is not looked at afterwards.
-            if unsafe { encapsulate(ctx, route.id.into(), link_bytes) } == 0 {
+            if unsafe { encapsulate(ctx, route.id.into(), packet.link_bytes()) } == 0 {
                 return Verdict::end(Reason::NoHeadroom as u32);
             }
         }

@@ -23,15 +23,19 @@ mod encapsulate;
 mod family;
 mod flows;
 mod forward;
+mod icmp;
 mod listeners;
+mod mss;
 mod open;
 mod packet;
 mod pin;
+mod refuse;
 mod reply;
 mod rewrite;
 mod services;
 mod settings;
 mod snat;
+mod too_big;
 mod trace;
 mod tuples;
 mod verifier;
@@ -104,6 +108,7 @@ pub fn baton_pass(_ctx: XdpContext) -> u32 {
 fn steer<F: Family>(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let packet = match Packet::<F>::parse(ctx, frame) {
         Ok(packet) => packet,
+        Err(Reason::Icmp) => return icmp::steer::<F>(ctx, frame),
         Err(reason) => return Verdict::end(reason as u32),
     };
     if let Some(to) = listeners::find(packet.destination(), packet.protocol)
@@ -113,7 +118,7 @@ fn steer<F: Family>(ctx: &XdpContext, frame: &Frame) -> Verdict {
     } else if let Some(from) = listeners::find(packet.source(), packet.protocol)
         && !from.is_vip()
     {
-        reply::to_client(&packet, from).of(from.service)
+        reply::to_client(ctx, &packet, from).of(from.service)
     } else {
         Verdict::end(Reason::NotForService as u32)
     }
@@ -129,6 +134,7 @@ fn act(ctx: &XdpContext, verdict: Verdict) -> u32 {
     match action(reason) {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
+        Action::Answer => XDP_TX,
         // The next hop is not known yet: the packet is rewritten, so the stack can resolve it and forward.
         Action::Send if verdict.ifindex == 0 => XDP_PASS,
         Action::Send if verdict.ifindex as usize == ctx.ingress_ifindex() => XDP_TX,

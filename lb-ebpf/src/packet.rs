@@ -23,9 +23,27 @@ const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
 /// Ethernet header.
 #[repr(C)]
 pub(crate) struct Ethernet {
-    pub(crate) destination: [u8; 6],
-    pub(crate) source: [u8; 6],
+    /// Hardware addresses, in half-words as they lie in the frame.
+    pub(crate) destination: [u16; 3],
+    pub(crate) source: [u16; 3],
     pub(crate) ethertype: u16,
+}
+
+impl Ethernet {
+    /// Sends the frame back to whom it came from.
+    #[inline(always)]
+    pub(crate) fn turn_round(&mut self) {
+        for word in 0..3 {
+            let (to, from) = (&raw mut self.destination[word], &raw mut self.source[word]);
+            // SAFETY: both are fields of this header. One by one: as a whole they would be copied by a call
+            // to `memmove`.
+            unsafe {
+                let (old_to, old_from) = (to.read_volatile(), from.read_volatile());
+                to.write_volatile(old_from);
+                from.write_volatile(old_to);
+            }
+        }
+    }
 }
 
 /// What stands between an Ethernet header's type field and the next one (IEEE 802.1Q).
@@ -59,7 +77,7 @@ pub(crate) struct UdpHeader {
 }
 
 /// The network header begins within this many bytes: 14, 18 or 22.
-const NETWORK_OFFSET_MASK: usize = 31;
+pub(crate) const LINK_MASK: usize = 31;
 
 /// A frame up to its network header: at most two VLAN tags are seen through.
 pub(crate) struct Frame {
@@ -97,7 +115,7 @@ impl Frame {
         // Whatever number of tags: one path for the verifier from here on.
         // SAFETY: the Ethernet header lies within the packet.
         let offset = unsafe { hide((network - start) as u64, (start as *const u32).add(1)) };
-        let offset = offset as usize & NETWORK_OFFSET_MASK;
+        let offset = offset as usize & LINK_MASK;
         Ok(Self { network: start + offset, end, ethertype })
     }
 }
@@ -213,6 +231,13 @@ impl<F: Family> Packet<F> {
     #[inline(always)]
     pub(crate) const fn opens(&self) -> bool {
         self.flags & (SYN | ACK) == SYN
+    }
+
+    /// Whether routers may cut it into pieces.
+    #[inline(always)]
+    pub(crate) fn may_fragment(&self) -> bool {
+        // SAFETY: `parse` has checked that the header lies within the packet.
+        unsafe { (*self.ip).may_fragment() }
     }
 
     /// Bytes before the IP header.

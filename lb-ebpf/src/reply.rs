@@ -3,26 +3,40 @@
 //! A reply without an entry is rewritten all the same: its flow is served unpinned, or its entry was lost,
 //! and the backend knows better than any steering that the flow is its own.
 
-use lb_common::{Address, FlowKey, Halves, Listener, Reason, Service, Ticks};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::programs::XdpContext;
+use lb_common::flow::tcp_flags::SYN;
+use lb_common::{Address, BackendState, FlowKey, Halves, Listener, Reason, Service, Ticks};
 
 use crate::family::{End, Family};
 use crate::flows::{find, fingerprint, now};
 use crate::open::{Opening, open};
 use crate::packet::Packet;
-use crate::{Verdict, backends, count, rewrite, services, snat};
+use crate::refuse::refuse;
+use crate::{Verdict, backends, count, mss, rewrite, services, snat, too_big};
 
 /// Steers a packet that comes from a backend's service port.
 #[inline(always)]
-pub(crate) fn to_client<F: Family>(packet: &Packet<F>, from: Listener) -> Verdict {
-    let Some(service) = services::get(from.service) else {
+pub(crate) fn to_client<F: Family>(ctx: &XdpContext, packet: &Packet<F>, from: Listener) -> Verdict {
+    let ctx = ctx.as_ptr().cast();
+    let (Some(service), Some(backend)) = (services::get(from.service), backends::get(from.backend)) else {
         return Verdict::end(Reason::NotForService as u32);
     };
     let (client, client_port) = match addressee(packet, from, service) {
         Ok(client) => client,
         Err(reason) => return Verdict::end(reason as u32),
     };
-    if backends::get(from.backend).is_some_and(|backend| backend.local == client) {
+    if backend.local == client {
         return Verdict::end(Reason::ToBalancer as u32);
+    }
+    if matches!(backend.state(), BackendState::Refused) && !packet.resets() {
+        return Verdict::end(refuse(ctx, packet));
+    }
+    if service.uplink.passes_bytes() < packet.ip_bytes && !packet.may_fragment() {
+        return Verdict::end(too_big::tell(ctx, packet, service.uplink.mtu));
+    }
+    if packet.has(SYN) {
+        mss::clamp(ctx, packet, service.uplink.mtu, backend.hop.mtu);
     }
     if from.drain_only && services::steering(from.service).is_settled() {
         return send(packet, from, service, Reason::ReplyUntracked as u32, false);
@@ -95,6 +109,8 @@ fn send<F: Family>(
         counters.turns += u64::from(answers);
     });
     rewrite::endpoint(packet, End::Source, service.vip.address(), service.vip.wire_port());
-    rewrite::next_hop(packet, &service.uplink);
-    Verdict::send(reason, from.service, service.uplink.ifindex)
+    rewrite::next_hop(packet.ethernet, &service.uplink);
+    // What is too long and may be cut is cut by the stack.
+    let fits = service.uplink.passes_bytes() >= packet.ip_bytes;
+    Verdict::send(reason, from.service, if fits { service.uplink.ifindex } else { 0 })
 }

@@ -7,7 +7,7 @@ use lb_common::checksum::Delta;
 use lb_common::{Address, NextHop};
 
 use crate::family::{End, Family};
-use crate::packet::Packet;
+use crate::packet::{Ethernet, Packet};
 
 /// Replaces the address and port at one end of the packet, `port` as it is to lie there.
 #[inline(always)]
@@ -48,20 +48,18 @@ fn transport_checksum<F: Family>(packet: &Packet<F>, delta: Delta) {
     }
 }
 
-/// Addresses the frame to a neighbour; one that is not resolved leaves it to the stack.
+/// Addresses the frame to a neighbour; one that is not resolved leaves it to the stack. `ethernet` lies within
+/// the packet.
 #[inline(always)]
-pub(crate) fn next_hop<F>(packet: &Packet<F>, hop: &NextHop) {
+pub(crate) fn next_hop(ethernet: *mut Ethernet, hop: &NextHop) {
     if hop.is_resolved() {
         // SAFETY: as above. A hop is aligned to four bytes, and the kernel aligns frames to two.
         unsafe {
             copy_hardware_address(
                 (&raw const hop.destination).cast(),
-                (&raw mut (*packet.ethernet).destination).cast(),
+                (&raw mut (*ethernet).destination).cast(),
             );
-            copy_hardware_address(
-                (&raw const hop.source).cast(),
-                (&raw mut (*packet.ethernet).source).cast(),
-            );
+            copy_hardware_address((&raw const hop.source).cast(), (&raw mut (*ethernet).source).cast());
         }
     }
 }

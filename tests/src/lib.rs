@@ -3,7 +3,9 @@
 
 pub mod aging;
 pub mod bench;
+pub mod ends;
 pub mod frame;
+pub mod icmp;
 pub mod lab;
 pub mod lan;
 pub mod processes;

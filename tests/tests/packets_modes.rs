@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use baton::dataplane::{FlowTimeouts, XdpAction};
-use baton_tests::bench::{A, Bench, HOP_A, SERVICE, UPLINK};
+use baton_tests::bench::{A, HOP_A, SERVICE};
+use baton_tests::ends::Ends;
 use baton_tests::frame::{Segment, datagram, read, read_packet, segment, unwrap_tunnel};
 use etherparse::IpHeaders;
 use lb_common::endpoint::{TCP, UDP};
@@ -12,52 +13,16 @@ use lb_common::snat::PortRange;
 use lb_common::tables::service_flags;
 use lb_common::{Backend, Endpoint, FlowState, Forwarding, Service};
 
-/// A service, its backend, the balancer's address towards it, and a client.
-struct Ends {
-    vip: SocketAddr,
-    backend: SocketAddr,
-    local: IpAddr,
-    client: SocketAddr,
-}
-
-fn v4() -> Ends {
-    Ends {
-        vip: "10.77.0.9:80".parse().unwrap(),
-        backend: "10.77.128.6:8080".parse().unwrap(),
-        local: "10.77.128.5".parse().unwrap(),
-        client: "192.0.2.7:40001".parse().unwrap(),
-    }
-}
-
-fn v6() -> Ends {
-    Ends {
-        vip: "[fd77::9]:80".parse().unwrap(),
-        backend: "[fd77:0:0:1::6]:8080".parse().unwrap(),
-        local: "fd77:0:0:1::5".parse().unwrap(),
-        client: "[2001:db8::7]:40001".parse().unwrap(),
-    }
-}
-
-fn bench(ends: &Ends, protocol: u8, service: impl Fn(Service) -> Service, way: Forwarding) -> Bench {
-    let mut bench = Bench::with_snat();
-    let vip = Endpoint::new(ends.vip, protocol);
-    bench.dataplane.set_service(SERVICE, &service(Service::new(vip, UPLINK))).unwrap();
-    let endpoint = Endpoint::new(ends.backend, protocol);
-    let backend = Backend::new(endpoint, HOP_A, ends.local.into()).with_forwarding(way);
-    bench.dataplane.set_backend(SERVICE, A, &backend).unwrap();
-    bench
-}
-
 fn packet(protocol: u8, from: SocketAddr, to: SocketAddr, flags: &'static str, data: &[u8]) -> Segment {
     if protocol == TCP { segment(from, to, flags).with(data) } else { datagram(from, to, data) }
 }
 
 #[test]
 fn both_families_and_both_protocols_go_there_and_back_with_and_without_tags() {
-    for ends in [v4(), v6()] {
+    for ends in [Ends::v4(), Ends::v6()] {
         for protocol in [TCP, UDP] {
             for vlans in [&[][..], &[7], &[7, 42]] {
-                let mut bench = bench(&ends, protocol, |service| service, Forwarding::Nat);
+                let mut bench = ends.bench(protocol, |service| service, Forwarding::Nat);
                 let there = packet(protocol, ends.client, ends.vip, "S", b"ask").vlans(vlans);
                 let (reason, outcome) = bench.run(&there.frame());
                 assert_eq!((reason, outcome.action), ("new_flow", XdpAction::Redirect));
@@ -78,8 +43,8 @@ fn both_families_and_both_protocols_go_there_and_back_with_and_without_tags() {
 
 #[test]
 fn a_datagram_without_checksum_stays_without_one() {
-    let ends = v4();
-    let mut bench = bench(&ends, UDP, |service| service, Forwarding::Nat);
+    let ends = Ends::v4();
+    let mut bench = ends.bench(UDP, |service| service, Forwarding::Nat);
     let mut frame = datagram(ends.client, ends.vip, b"ask").frame();
     frame[40..42].fill(0);
     let out = bench.run(&frame).1.frame;
@@ -89,8 +54,8 @@ fn a_datagram_without_checksum_stays_without_one() {
 
 #[test]
 fn dsr_changes_nothing_but_the_hardware_addresses() {
-    for ends in [v4(), v6()] {
-        let mut bench = bench(&ends, TCP, |service| service, Forwarding::Dsr);
+    for ends in [Ends::v4(), Ends::v6()] {
+        let mut bench = ends.bench(TCP, |service| service, Forwarding::Dsr);
         for (flags, reason) in [("S", "new_flow"), ("A", "pinned_flow")] {
             let sent = segment(ends.client, ends.vip, flags).with(b"x").frame();
             let (counted, outcome) = bench.run(&sent);
@@ -106,11 +71,11 @@ fn dsr_changes_nothing_but_the_hardware_addresses() {
 
 #[test]
 fn ipip_carries_either_family_in_either() {
-    for inner in [v4(), v6()] {
-        for outer in [v4(), v6()] {
+    for inner in [Ends::v4(), Ends::v6()] {
+        for outer in [Ends::v4(), Ends::v6()] {
             for vlans in [&[][..], &[7], &[7, 42]] {
                 let ends = Ends { vip: inner.vip, client: inner.client, ..outer };
-                let mut bench = bench(&ends, TCP, |service| service, Forwarding::Ipip);
+                let mut bench = ends.bench(TCP, |service| service, Forwarding::Ipip);
                 let sent = segment(ends.client, ends.vip, "S").with(b"whole").vlans(vlans);
                 let (reason, outcome) = bench.run(&sent.frame());
                 assert_eq!((reason, outcome.action), ("new_flow", XdpAction::Redirect));
@@ -142,9 +107,9 @@ fn with_snat(count: u16) -> impl Fn(Service) -> Service {
 
 #[test]
 fn snat_sends_from_an_address_of_the_balancer_and_finds_the_client_again() {
-    for ends in [v4(), v6()] {
+    for ends in [Ends::v4(), Ends::v6()] {
         for protocol in [TCP, UDP] {
-            let mut bench = bench(&ends, protocol, with_snat(1000), Forwarding::Nat);
+            let mut bench = ends.bench(protocol, with_snat(1000), Forwarding::Nat);
             let (reason, outcome) = bench.run(&packet(protocol, ends.client, ends.vip, "S", b"ask").frame());
             assert_eq!((reason, outcome.action), ("new_flow", XdpAction::Redirect));
             let lent = read(&outcome.frame);
@@ -165,8 +130,8 @@ fn snat_sends_from_an_address_of_the_balancer_and_finds_the_client_again() {
 
 #[test]
 fn snat_lends_no_port_twice_and_says_when_none_is_left() {
-    let ends = v4();
-    let mut bench = bench(&ends, TCP, with_snat(100), Forwarding::Nat);
+    let ends = Ends::v4();
+    let mut bench = ends.bench(TCP, with_snat(100), Forwarding::Nat);
     let mut lent = BTreeSet::new();
     let mut refused = 0;
     for port in 1000..1200 {
@@ -188,8 +153,8 @@ fn snat_lends_no_port_twice_and_says_when_none_is_left() {
 
 #[test]
 fn the_port_of_a_flow_that_is_gone_is_lent_again() {
-    let ends = v4();
-    let mut bench = bench(&ends, TCP, with_snat(1), Forwarding::Nat);
+    let ends = Ends::v4();
+    let mut bench = ends.bench(TCP, with_snat(1), Forwarding::Nat);
     assert_eq!(bench.run(&segment(ends.client, ends.vip, "S").frame()).0, "new_flow");
     let other = segment(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 8), 1), ends.vip, "S").frame();
     assert_eq!(bench.run(&other).0, "snat_exhausted");
@@ -204,8 +169,8 @@ fn the_port_of_a_flow_that_is_gone_is_lent_again() {
 #[test]
 fn a_conversation_of_datagrams_follows_the_handover_if_it_may() {
     for (flags, expected) in [(0, "pinned_flow"), (service_flags::MOVE_DATAGRAMS, "moved")] {
-        let ends = v4();
-        let mut bench = bench(&ends, UDP, |service| service.with_flags(flags), Forwarding::Nat);
+        let ends = Ends::v4();
+        let mut bench = ends.bench(UDP, |service| service.with_flags(flags), Forwarding::Nat);
         let ask = datagram(ends.client, ends.vip, b"ask").frame();
         assert_eq!(bench.run(&ask).0, "new_flow");
         let second: SocketAddr = "10.77.128.10:8080".parse().unwrap();
@@ -223,9 +188,9 @@ fn a_conversation_of_datagrams_follows_the_handover_if_it_may() {
 
 #[test]
 fn a_drain_only_service_tracks_nothing_until_a_backend_drains() {
-    let ends = v4();
+    let ends = Ends::v4();
     let only = |service: Service| service.with_flags(service_flags::DRAIN_ONLY);
-    let mut bench = bench(&ends, TCP, only, Forwarding::Nat);
+    let mut bench = ends.bench(TCP, only, Forwarding::Nat);
     assert_eq!(bench.run(&segment(ends.client, ends.vip, "S").frame()).0, "untracked");
     assert_eq!(bench.run(&segment(ends.backend, ends.client, "SA").frame()).0, "reply_untracked");
     assert!(bench.dataplane.flows(&FlowTimeouts::default()).is_empty());

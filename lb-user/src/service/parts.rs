@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_common::{Backend, BackendId, Endpoint, LAYOUT_VERSION, Service, ServiceId, Steer};
+use lb_common::{Backend, BackendId, Endpoint, LAYOUT_VERSION, NextHop, Service, ServiceId, Steer};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -42,6 +42,7 @@ pub(super) struct Parts {
     /// The next hops that are in the tables.
     applied: Hops,
     uplink: IpAddr,
+    mode: Mode,
 }
 
 impl Parts {
@@ -84,6 +85,7 @@ impl Parts {
             hops,
             applied: Hops::default(),
             uplink,
+            mode: spec.mode,
         };
         parts.wait_for_hops().await;
         parts.fill_tables(spec, &topology)?;
@@ -105,23 +107,35 @@ impl Parts {
         for site in &topology.backends {
             let Some(parts) = self.backends.get(&site.name) else { continue };
             let endpoint = Endpoint::tcp(SocketAddr::V4(parts.address));
-            let hop = hops.next_hop((*parts.address.ip()).into());
+            let hop = self.next_hop(&hops, (*parts.address.ip()).into());
             let backend = Backend::new(endpoint, hop, site.pair.near.address.into());
             self.dataplane.set_backend(SERVICE, parts.id, &backend)?;
         }
         let vip = Endpoint::tcp(SocketAddr::V4(spec.vip));
-        self.dataplane.set_service(SERVICE, &Service::new(vip, hops.next_hop(self.uplink)))?;
+        self.dataplane.set_service(SERVICE, &Service::new(vip, self.next_hop(&hops, self.uplink)))?;
         self.applied = hops;
         Ok(())
+    }
+
+    /// The next hop to an address, as the packet path is to know it.
+    fn next_hop(&self, hops: &Hops, address: IpAddr) -> NextHop {
+        let hop = hops.next_hop(address);
+        match self.mode {
+            Mode::Native => hop,
+            // The stack hands over what it has put together of several packets and will take apart again, so
+            // lengths mean nothing.
+            Mode::Generic => NextHop { mtu: 0, ..hop },
+        }
     }
 
     /// Brings the tables up to date with the next hops as they are now.
     pub(super) fn refresh_hops(&mut self) -> Result<(), UpError> {
         let hops = self.hops.borrow_and_update().clone();
-        for parts in self.backends.values() {
-            self.dataplane.set_backend_hop(parts.id, hops.next_hop((*parts.address.ip()).into()))?;
+        let backends: Vec<_> = self.backends.values().map(|parts| (parts.id, *parts.address.ip())).collect();
+        for (id, address) in backends {
+            self.dataplane.set_backend_hop(id, self.next_hop(&hops, address.into()))?;
         }
-        self.dataplane.set_uplink(SERVICE, hops.next_hop(self.uplink))?;
+        self.dataplane.set_uplink(SERVICE, self.next_hop(&hops, self.uplink))?;
         for change in hops.changes_since(&self.applied) {
             let whom = self.describe(change.target);
             if change.is_loss() {
