@@ -33,7 +33,8 @@ impl Address {
     /// Whether it is an IPv4 address.
     #[inline(always)]
     pub const fn is_v4(self) -> bool {
-        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0xffff_u32.to_be()
+        let [a, b, c, _] = self.0;
+        a == 0 && b == 0 && c == 0xffff_u32.to_be()
     }
 
     /// The last 32 bits, which are the whole address if it is IPv4, as they lie in a packet.

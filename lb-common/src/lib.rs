@@ -5,12 +5,14 @@
 
 #![no_std]
 
+pub mod affinity;
 pub mod answer;
 pub mod bucket;
 pub mod checksum;
 pub mod endpoint;
 pub mod flow;
 pub mod listeners;
+pub mod pool;
 pub mod reason;
 pub mod snat;
 pub mod steer;
