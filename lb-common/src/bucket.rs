@@ -102,6 +102,18 @@ impl Fingerprint {
         Self(keys.hash(key.client.words(), key.client_port as u32 | (key.service as u32) << 16))
     }
 
+    /// As a plain number, all bits of which are good.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Fingerprint::to_word`].
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
     /// The tag: bits 21 to 63, as they stand in an [`Id`].
     #[inline(always)]
     pub const fn tag(self) -> u64 {

@@ -52,6 +52,12 @@ impl Ticks {
         Self(bits & TICK_MASK)
     }
 
+    /// How many ticks make this many milliseconds, rounded up and bounded by what a moment can hold.
+    pub const fn span_of_ms(ms: u64) -> u32 {
+        let ticks = ms.saturating_mul(1_000_000).div_ceil(1 << TICK_SHIFT);
+        if ticks > (TICK_MASK - AHEAD) as u64 { TICK_MASK - AHEAD } else { ticks as u32 }
+    }
+
     /// Ticks from `self` to `now`, for spans of less than 39 hours; 0 if `now` is earlier.
     #[inline(always)]
     pub const fn until(self, now: Self) -> u32 {
@@ -78,6 +84,19 @@ pub struct FlowKey {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 20);
+
+impl FlowKey {
+    /// No service has this bit in its id: the key is that of a lease.
+    const LEASE: ServiceId = 1 << 15;
+
+    /// The key of the lease that the client of this flow may have (`affinity`), given the part of its
+    /// address that counts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn lease(&self, client: Address) -> Self {
+        Self { client, client_port: 0, service: self.service | Self::LEASE }
+    }
+}
 
 /// What TCP flags mean to a flow (RFC 9293, section 3.1), as bits of the header's flag byte.
 pub mod tcp_flags {
@@ -250,14 +269,41 @@ impl Halves {
         Self { client: Half(word as u32), server: Half((word >> 32) as u32) }
     }
 
+    /// A lease of this many ticks, from `now` on: it holds its time in the client's half and its length in
+    /// the server's.
+    #[inline(always)]
+    pub const fn lease(now: Ticks, ticks: u32) -> Self {
+        let ticks = if ticks > TICK_MASK - AHEAD { TICK_MASK - AHEAD } else { ticks };
+        Self { client: Half(MARK | now.0), server: Half(ticks) }
+    }
+
+    /// Whether it is a lease and no flow.
+    #[inline(always)]
+    pub const fn is_lease(self) -> bool {
+        self.client.0 & (MARK | SEEN) == MARK
+    }
+
+    /// Whether it is a lease that has not run out.
+    #[inline(always)]
+    pub const fn lease_holds(self, now: Ticks) -> bool {
+        self.is_lease() && self.client.last_seen().until(now) < self.server.0 & TICK_MASK
+    }
+
+    /// The same lease after its client has finished a handshake.
+    #[inline(always)]
+    #[must_use]
+    pub const fn confirmed_lease(self) -> Self {
+        Self { client: self.client, server: Half(self.server.0 | MARK) }
+    }
+
     /// Whether the replies of the flow pass elsewhere.
     pub const fn is_one_way(self) -> bool {
-        self.server.0 & (MARK | SEEN) == MARK
+        self.server.0 & (MARK | SEEN) == MARK && !self.is_lease()
     }
 
     /// Whether it is a conversation of datagrams.
     pub const fn is_datagram(self) -> bool {
-        self.client.has(MARK) || (!self.is_one_way() && self.server.has(MARK))
+        self.client.has(MARK) && self.client.has(ACK) || (!self.is_one_way() && self.server.has(MARK))
     }
 
     /// Whether both ends have shown that the flow exists: a client's acknowledgement alone may be forged.
@@ -290,6 +336,15 @@ impl Halves {
     #[inline(always)]
     pub const fn worth(self, now: Ticks) -> Worth {
         let (client, server) = (self.client, self.server);
+        if self.is_lease() {
+            return if !self.lease_holds(now) {
+                Worth::Ended
+            } else if server.has(MARK) {
+                Worth::Kept
+            } else {
+                Worth::Unconfirmed
+            };
+        }
         if server.has(RST)
             || (client.has(FIN) && server.has(FIN))
             || (client.has(RST) && client.last_seen().until(now) >= RESET_GRACE)

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod listeners;
 pub mod pool;
 pub mod reason;
+pub mod response;
 pub mod snat;
 pub mod steer;
 pub mod tables;

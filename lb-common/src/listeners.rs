@@ -19,8 +19,8 @@ pub const PLACES: u32 = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Place {
-    /// Bits 0 to 15: port as it lies in a packet; 16 to 23: protocol, 0 if the place is free; 24: tracked
-    /// only in a drain; 25: datagrams move; 32 to 47: service; 48 to 63: backend, 0 for the VIP.
+    /// Bits 0 to 15: port as it lies in a packet; 16 to 23: protocol, 0 if the place is free; 24 to 31: flags;
+    /// 32 to 47: service; 48 to 63: backend, 0 for the VIP.
     pub head: u64,
     /// The address.
     pub address: [u64; 2],
@@ -31,26 +31,18 @@ const _: () = assert!(size_of::<Place>() == 32);
 
 /// The part of [`Place::head`] that names the endpoint.
 const NAME: u64 = 0x00ff_ffff;
-/// [`Listener::drain_only`] in [`Place::head`].
-const DRAIN_ONLY: u64 = 1 << 24;
-/// [`Listener::moves_datagrams`] in [`Place::head`].
-const MOVES_DATAGRAMS: u64 = 1 << 25;
-/// [`Listener::snat`] in [`Place::head`].
-const SNAT: u64 = 1 << 26;
+/// Where [`Listener::flags`] stand in [`Place::head`].
+const FLAGS_SHIFT: u32 = 24;
 
 /// Who listens on an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
     /// The service.
     pub service: ServiceId,
     /// Its backend, or [`NO_BACKEND`] if the endpoint is the service's VIP.
     pub backend: BackendId,
-    /// Flows of the service are tracked only while one of its backends drains.
-    pub drain_only: bool,
-    /// Conversations of datagrams follow a handover at once.
-    pub moves_datagrams: bool,
-    /// Packets to the backends carry a source of the balancer's own.
-    pub snat: bool,
+    /// Bits of [`crate::tables::service_flags`] that packets need at once.
+    pub flags: u8,
 }
 
 impl Listener {
@@ -59,10 +51,14 @@ impl Listener {
         Self {
             service: (head >> 32) as u16,
             backend: (head >> 48) as u16,
-            drain_only: head & DRAIN_ONLY != 0,
-            moves_datagrams: head & MOVES_DATAGRAMS != 0,
-            snat: head & SNAT != 0,
+            flags: (head >> FLAGS_SHIFT) as u8,
         }
+    }
+
+    /// Whether the service has one of these flags.
+    #[inline(always)]
+    pub const fn has(self, flags: u8) -> bool {
+        self.flags & flags != 0
     }
 
     /// Whether it is the service itself.
@@ -118,9 +114,7 @@ impl Name {
 
     /// The place as it is to be filled.
     pub const fn place(&self, listener: Listener) -> Place {
-        let flags = if listener.drain_only { DRAIN_ONLY } else { 0 }
-            | if listener.moves_datagrams { MOVES_DATAGRAMS } else { 0 }
-            | if listener.snat { SNAT } else { 0 };
+        let flags = (listener.flags as u64) << FLAGS_SHIFT;
         let ids = (listener.service as u64) << 32 | (listener.backend as u64) << 48;
         Place::new(self.head | flags | ids, self.address)
     }
@@ -230,7 +224,7 @@ mod tests {
                 })
                 .collect();
             for (number, endpoint) in endpoints.iter().enumerate() {
-                let listener = Listener { service: 1, backend: number as u16, drain_only: false, moves_datagrams: false, snat: false };
+                let listener = Listener { service: 1, backend: number as u16, flags: 0 };
                 let moves: Vec<_> =
                     enter(endpoint, &keys, |place| table[place as usize]).expect("room").collect();
                 for step in moves {
@@ -252,8 +246,7 @@ mod tests {
         let keys = HashKeys([3, 5, 7, 9, 11, 13]);
         for (text, protocol) in [("10.77.0.1:80", TCP), ("[fd77::1]:53", UDP)] {
             let endpoint = Endpoint::new(text.parse().unwrap(), protocol);
-            let listener =
-                Listener { service: 3, backend: 1023, drain_only: true, moves_datagrams: true, snat: true };
+            let listener = Listener { service: 3, backend: 1023, flags: 0xff };
             let place = Name::of(&endpoint, &keys).place(listener);
             assert_eq!((place.endpoint(), place.listener()), (endpoint, Some(listener)));
         }

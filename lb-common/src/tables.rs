@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::affinity::Prefixes;
 use crate::bucket::HashKeys;
 use crate::endpoint::{Address, Endpoint};
 use crate::plain_data;
@@ -51,43 +52,70 @@ pub struct Service {
     pub snat: PortRange,
     /// Bits of [`service_flags`].
     pub flags: u32,
-    reserved: u32,
+    /// How long a client stays with its backend after its last new flow, in [`crate::Ticks`]; 0 if it does not.
+    pub affinity_ticks: u32,
+    /// Which clients count as one to that.
+    pub affinity: Prefixes,
 }
 
-const _: () = assert!(size_of::<Service>() == 56);
+const _: () = assert!(size_of::<Service>() == 76);
 
 /// What a service wants that is not the rule.
 pub mod service_flags {
     /// A conversation of datagrams follows a handover at once (`udp_drain = "move"`).
-    pub const MOVE_DATAGRAMS: u32 = 1;
+    pub const MOVE_DATAGRAMS: u8 = 1;
     /// Flows are tracked only while a backend drains (`tracking = "drain-only"`).
-    pub const DRAIN_ONLY: u32 = 2;
+    pub const DRAIN_ONLY: u8 = 2;
+    /// A client does not stay with a backend that drains (`at_drain = "break"`).
+    pub const BREAK_AFFINITY: u8 = 4;
+    /// Open flows are counted as they come and go: a policy or a limit asks for them.
+    pub const COUNT_OPEN: u8 = 8;
+    /// Packets to the backends carry a source of the balancer's own; set with the ports.
+    pub const SNAT: u8 = 16;
+    /// Clients stay with their backends; set with the time.
+    pub const AFFINITY: u8 = 32;
 }
 
 impl Service {
     /// A service with the rule for everything.
     pub const fn new(vip: Endpoint, uplink: NextHop) -> Self {
-        Self { vip, uplink, snat: PortRange { first: 0, count: 0, group: 0 }, flags: 0, reserved: 0 }
+        Self {
+            vip,
+            uplink,
+            snat: PortRange { first: 0, count: 0, group: 0 },
+            flags: 0,
+            affinity_ticks: 0,
+            affinity: Prefixes::HOSTS,
+        }
     }
 
     /// The same service with ports for its clients' packets to the backends.
     #[must_use]
     pub const fn with_snat(mut self, ports: PortRange) -> Self {
         self.snat = ports;
-        self
+        self.with_flags(service_flags::SNAT)
     }
 
-    /// The same service with these [`service_flags`].
+    /// The same service whose clients stay with their backends for this long after their last new flow, up to
+    /// 39 hours.
     #[must_use]
-    pub const fn with_flags(mut self, flags: u32) -> Self {
-        self.flags = flags;
+    pub const fn with_affinity(mut self, ms: u64, clients: Prefixes) -> Self {
+        self.affinity_ticks = crate::Ticks::span_of_ms(ms);
+        self.affinity = clients;
+        self.with_flags(service_flags::AFFINITY)
+    }
+
+    /// The same service with these [`service_flags`] too.
+    #[must_use]
+    pub const fn with_flags(mut self, flags: u8) -> Self {
+        self.flags |= flags as u32;
         self
     }
 
     /// Whether one of these [`service_flags`] is set.
     #[inline(always)]
-    pub const fn has(&self, flags: u32) -> bool {
-        self.flags & flags != 0
+    pub const fn has(&self, flags: u8) -> bool {
+        self.flags & flags as u32 != 0
     }
 }
 

@@ -6,6 +6,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
+use lb_common::tables::service_flags;
 use lb_common::{
     Backend, BackendId, BackendState, FlowKey, FlowState, Forwarding, Halves, Listener, Reason, ServiceId,
     Ticks,
@@ -17,7 +18,7 @@ use crate::flows::{Pinned, find, fingerprint, now};
 use crate::open::{Opening, open};
 use crate::packet::Packet;
 use crate::refuse::refuse;
-use crate::{Verdict, backends, count, mss, rewrite, services, snat, too_big};
+use crate::{Verdict, backends, count, leases, mss, pools, response, rewrite, services, snat, too_big};
 
 /// Where a packet goes, and why.
 struct Route {
@@ -30,7 +31,7 @@ struct Route {
 #[inline(always)]
 pub(crate) fn to_backend<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener) -> Verdict {
     let ctx = ctx.as_ptr().cast();
-    let route = if to.drain_only { untracked(to.service) } else { Ok(None) };
+    let route = if to.has(service_flags::DRAIN_ONLY) { untracked(to.service) } else { Ok(None) };
     let route = match route {
         Ok(Some(route)) => Ok(route),
         Ok(None) => tracked(ctx, packet, to),
@@ -72,7 +73,12 @@ fn tracked<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener) -> Res
         {
             match backend.state() {
                 BackendState::Present => {
-                    entry.set_client(after(packet, halves, now).client);
+                    let shown = after(packet, halves, now);
+                    entry.set_client(shown.client);
+                    if !shown.client.same_turn_as(halves.client) {
+                        response::awaited(print);
+                    }
+                    note_change(packet, to, &key, id, halves, shown);
                     let reason = if packet.opens() { Reason::SynRetransmit } else { Reason::PinnedFlow };
                     return Ok(Route { id, backend, reason: reason as u32 });
                 }
@@ -87,11 +93,36 @@ fn tracked<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener) -> Res
         old_slot = entry.slot;
     }
     let halves = after(packet, Halves::default(), now).to_word();
-    let kind = packet.kind();
+    let kind = packet.kind(to);
     let (id, reason) = open(&Opening { halves, print, key, now, old_slot, from: 0, kind });
     match backends::get(id) {
         Some(backend) if id != 0 => Ok(Route { id, backend, reason }),
         _ => Err(reason),
+    }
+}
+
+/// Does what a flow's new state is to bring about, where the service asks for it.
+#[inline(always)]
+pub(crate) fn note_change<F: Family>(
+    packet: &Packet<F>,
+    of: Listener,
+    key: &FlowKey,
+    backend: BackendId,
+    before: Halves,
+    shown: Halves,
+) {
+    if of.has(service_flags::COUNT_OPEN)
+        && packet.may_close()
+        && !matches!(before.state(), FlowState::Closed)
+        && matches!(shown.state(), FlowState::Closed)
+    {
+        pools::closed(backend);
+    }
+    if of.has(service_flags::AFFINITY)
+        && matches!(before.state(), FlowState::HalfOpen)
+        && matches!(shown.state(), FlowState::Established)
+    {
+        leases::confirm(key);
     }
 }
 
@@ -103,7 +134,7 @@ fn goes_on<F: Family>(packet: &Packet<F>, to: Listener, entry: &Pinned, halves: 
         return !matches!(halves.state(), FlowState::Closed);
     }
     // A conversation of datagrams may have to follow a handover that came after it was pinned.
-    !(to.moves_datagrams && services::steering(to.service).epoch as u8 != entry.id.epoch())
+    !(to.has(service_flags::MOVE_DATAGRAMS) && services::steering(to.service).epoch as u8 != entry.id.epoch())
 }
 
 /// What the flow has shown after a packet from its client: data after a response begins the next turn.
@@ -145,7 +176,7 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
                 let uplink_mtu = services::get(to.service).map_or(0, |service| service.uplink.mtu);
                 mss::clamp(ctx, packet, backend.hop.mtu, uplink_mtu);
             }
-            if to.snat && !lend_port(packet, to.service, backend) {
+            if to.has(service_flags::SNAT) && !lend_port(packet, to.service, backend) {
                 return Verdict::end(Reason::SnatExhausted as u32);
             }
             rewrite::endpoint(

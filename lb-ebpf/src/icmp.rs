@@ -12,6 +12,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::checksum::Delta;
 use lb_common::endpoint::{TCP, UDP};
+use lb_common::tables::service_flags;
 use lb_common::{Address, FlowKey, Forwarding, Listener, NextHop, Reason};
 
 use crate::encapsulate::encapsulate;
@@ -168,7 +169,7 @@ impl<F: Family> Message<F> {
         let mut encapsulate_for = 0;
         match backend.forwarding() {
             Forwarding::Nat => {
-                if of.snat {
+                if of.has(service_flags::SNAT) {
                     let Some(service) = services::get(of.service) else {
                         return Found::none(Reason::IcmpUnknown);
                     };
@@ -190,7 +191,7 @@ impl<F: Family> Message<F> {
         let (Some(service), Some(backend)) = (services::get(of.service), backends::get(of.backend)) else {
             return Found::none(Reason::IcmpUnknown);
         };
-        if of.snat && service.snat.contains(u16::from_be(port)) {
+        if of.has(service_flags::SNAT) && service.snat.contains(u16::from_be(port)) {
             let Some(flow) = snat::flow_of(service.snat, u16::from_be(port)) else {
                 return Found::none(Reason::IcmpUnknown);
             };

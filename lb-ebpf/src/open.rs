@@ -1,20 +1,23 @@
 //! A packet whose flow has no entry, or may not go on with the one it has: where it goes, and the entry
 //! that keeps it there.
 //!
-//! - A SYN is a new flow and goes where steering says, unless its tuple belongs to a flow that has not
-//!   closed. So does the first datagram of a conversation.
+//! - A SYN is a new flow and goes where its client's lease, the steering or the pool says, unless its tuple
+//!   belongs to a flow that has not closed. So does the first datagram of a conversation.
 //! - Any other segment belongs to an old flow. It goes to the backend that drains, else to the active one,
 //!   and is taken up.
 //! - A backend's own packet tells where its flow is.
 //!
 //! This is a function of its own, verified once for both families and both directions: it runs once a flow.
 
-use lb_common::bucket::Fingerprint;
-use lb_common::{Backend, BackendId, FlowKey, Forwarding, Half, Halves, Reason, Ticks};
+use lb_common::bucket::{Fingerprint, Id};
+use lb_common::pool::steered_to;
+use lb_common::tables::service_flags::BREAK_AFFINITY;
+use lb_common::{Backend, BackendId, FlowKey, Forwarding, Half, Halves, Reason, Steer, Ticks};
 
 use crate::flows::Pinned;
+use crate::leases::Lease;
 use crate::pin::{Pin, pin, pin_anew};
-use crate::{backends, services, settings};
+use crate::{backends, pools, services, settings};
 
 /// What [`open_flow`] has to know.
 #[repr(C)]
@@ -37,6 +40,10 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    const fn has(&self, kind: u16) -> bool {
+        self.kind & kind != 0
+    }
+
     /// The flow has no entry.
     pub(crate) const NO_ENTRY: u32 = u32::MAX;
 }
@@ -49,6 +56,10 @@ pub(crate) mod opening {
     pub(crate) const DATAGRAM: u16 = 2;
     /// It aborts a connection.
     pub(crate) const RESETS: u16 = 4;
+    /// Its service's clients stay with their backends.
+    pub(crate) const AFFINITY: u16 = 8;
+    /// Its service's open flows are counted.
+    pub(crate) const COUNTS_OPEN: u16 = 16;
 }
 
 /// Where a packet goes, and why.
@@ -96,51 +107,115 @@ pub(crate) fn open(opening: &Opening) -> (BackendId, u32) {
 fn choose(opening: &Opening) -> Choice {
     let service = opening.key.service;
     let steering = services::steering(service);
-    let has = |kind| opening.kind & kind != 0;
-    let from_client = opening.from == 0;
-    let is_new = has(opening::OPENS | opening::DATAGRAM);
-    let wanted = match (from_client, is_new) {
-        (false, _) => opening.from,
-        (true, true) => steering.for_new_flow(),
-        (true, false) => steering.for_old_flow(),
-    };
-    let Some(backend) = backends::get(wanted).filter(|backend| !from_client || backend.is_present()) else {
+    if opening.from != 0 {
+        return reply(opening, steering);
+    }
+    let is_new = opening.has(opening::OPENS | opening::DATAGRAM);
+    let wanted = if is_new { for_new_flow(opening, steering) } else { for_old_flow(opening, steering) };
+    let Some(backend) = backends::get(wanted).filter(|backend| wanted != 0 && backend.is_present()) else {
         return Choice::none(Reason::NoBackend);
     };
+    let old = if opening.old_slot == Opening::NO_ENTRY { None } else { Pinned::at(opening.old_slot) };
+    let reason = match is_new {
+        true if opening.has(opening::DATAGRAM) && old.is_some() => Reason::Moved,
+        true => Reason::NewFlow,
+        false => Reason::TakenUp,
+    };
+    if !settings::commits() {
+        return Choice { backend: wanted, reason };
+    }
+    match record(opening, wanted, backend, steering, old) {
+        None => Choice { backend: wanted, reason: Reason::Unpinned },
+        Some(id) if id.backend() == wanted => {
+            if opening.has(opening::COUNTS_OPEN) {
+                pools::opened(wanted);
+            }
+            Choice { backend: wanted, reason }
+        }
+        // Another CPU that pinned the same flow at the same moment decides where it goes.
+        Some(id) if backends::get(id.backend()).is_some_and(Backend::is_present) => {
+            Choice { backend: id.backend(), reason: Reason::PinnedFlow }
+        }
+        Some(_) => Choice::none(Reason::NoBackend),
+    }
+}
+
+/// A backend's packet of a flow without entry: the backend knows better than any steering.
+#[inline(always)]
+fn reply(opening: &Opening, steering: Steer) -> Choice {
+    let backend = opening.from;
+    let id = match backends::get(backend) {
+        Some(of) if settings::commits() => record(opening, backend, of, steering, None),
+        _ => None,
+    };
+    let ours = id.is_some_and(|id| id.backend() == backend);
+    Choice { backend, reason: if ours { Reason::ReplyTakenUp } else { Reason::ReplyUnpinned } }
+}
+
+/// Pins the flow; `None` if there is no room or nothing to pin.
+#[inline(always)]
+fn record(
+    opening: &Opening,
+    wanted: BackendId,
+    backend: &Backend,
+    steering: Steer,
+    old: Option<Pinned>,
+) -> Option<Id> {
+    if opening.has(opening::RESETS) {
+        return None;
+    }
     let mut halves = Halves::from_word(opening.halves);
     if !matches!(backend.forwarding(), Forwarding::Nat) {
         halves.server = Half::ONE_WAY;
     }
     let wish = Pin { backend: wanted, epoch: steering.epoch as u8, halves };
-    let old = if opening.old_slot == Opening::NO_ENTRY { None } else { Pinned::at(opening.old_slot) };
-    let id = if has(opening::RESETS) || !settings::commits() {
-        None
-    } else if let Some(old) = &old {
-        pin_anew(old, wish)
-    } else {
-        pin(&opening.key, opening.print, wish, opening.now)
-    };
-    let unpinned = id.is_none() && (has(opening::RESETS) || settings::commits());
-    if !from_client {
-        let ours = id.is_some_and(|id| id.backend() == wanted);
-        let reason = if ours { Reason::ReplyTakenUp } else { Reason::ReplyUnpinned };
-        return Choice { backend: wanted, reason };
+    match &old {
+        Some(old) => pin_anew(old, wish),
+        None => pin(&opening.key, opening.print, wish, opening.now),
     }
-    // Another CPU that pinned the same flow at the same moment decides where it goes.
-    if let Some(id) = id
-        && id.backend() != wanted
-    {
-        return if backends::get(id.backend()).is_some_and(Backend::is_present) {
-            Choice { backend: id.backend(), reason: Reason::PinnedFlow }
-        } else {
-            Choice::none(Reason::NoBackend)
+}
+
+/// The backend of a new flow: its client's, if it has one that it may stay with, else the one that steering
+/// or the pool names.
+#[inline(always)]
+fn for_new_flow(opening: &Opening, steering: Steer) -> BackendId {
+    if !opening.has(opening::AFFINITY) {
+        return unleased(opening, steering);
+    }
+    let Some(service) = services::get(opening.key.service) else { return 0 };
+    let lease = Lease::of(service, &opening.key);
+    let held = lease.backend(opening.now).filter(|held| {
+        let breaks = service.has(BREAK_AFFINITY) && *held == steering.draining;
+        !breaks && backends::get(*held).is_some_and(Backend::is_present)
+    });
+    let backend = match held {
+        Some(held) => held,
+        None => unleased(opening, steering),
+    };
+    if backend != 0 && settings::commits() {
+        lease.renew(backend, service.affinity_ticks, opening.now);
+    }
+    backend
+}
+
+#[inline(always)]
+fn unleased(opening: &Opening, steering: Steer) -> BackendId {
+    match steered_to(steering.for_new_flow()) {
+        Some(buffer) => pools::backend_for(&opening.key, opening.print, buffer),
+        None => steering.for_new_flow(),
+    }
+}
+
+/// The backend of a flow that was there before its entry.
+#[inline(always)]
+fn for_old_flow(opening: &Opening, steering: Steer) -> BackendId {
+    let Some(buffer) = steered_to(steering.for_new_flow()) else { return steering.for_old_flow() };
+    if !steering.is_settled() {
+        // Where a hash has put it, or else where flows finish.
+        return match pools::earlier_backend_for(&opening.key, opening.print, buffer) {
+            Some(backend) => backend,
+            None => steering.draining,
         };
     }
-    let reason = match (unpinned, is_new) {
-        (true, _) => Reason::Unpinned,
-        (_, true) if has(opening::DATAGRAM) && old.is_some() => Reason::Moved,
-        (_, true) => Reason::NewFlow,
-        (_, false) => Reason::TakenUp,
-    };
-    Choice { backend: wanted, reason }
+    pools::backend_for(&opening.key, opening.print, buffer)
 }

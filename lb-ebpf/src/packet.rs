@@ -7,8 +7,9 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::endpoint::{TCP, UDP};
-use lb_common::flow::tcp_flags::{ACK, RST, SYN};
-use lb_common::{Address, Reason};
+use lb_common::flow::tcp_flags::{ACK, FIN, RST, SYN};
+use lb_common::tables::service_flags;
+use lb_common::{Address, Listener, Reason};
 
 use crate::family::Family;
 use crate::open::opening;
@@ -254,7 +255,14 @@ impl<F: Family> Packet<F> {
 
     /// What kind of packet it is to a flow without entry.
     #[inline(always)]
-    pub(crate) const fn kind(&self) -> u16 {
+    pub(crate) const fn kind(&self, of: Listener) -> u16 {
+        let affinity = if of.has(service_flags::AFFINITY) { opening::AFFINITY } else { 0 };
+        let counts_open = if of.has(service_flags::COUNT_OPEN) { opening::COUNTS_OPEN } else { 0 };
+        self.own_kind() | affinity | counts_open
+    }
+
+    #[inline(always)]
+    const fn own_kind(&self) -> u16 {
         if self.is_datagram() {
             opening::DATAGRAM
         } else if self.resets() {
@@ -264,6 +272,12 @@ impl<F: Family> Packet<F> {
         } else {
             0
         }
+    }
+
+    /// Whether it may be a flow's last one.
+    #[inline(always)]
+    pub(crate) const fn may_close(&self) -> bool {
+        self.flags & (FIN | RST) != 0
     }
 
     /// Whether it is a datagram.

@@ -6,14 +6,16 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::XdpContext;
 use lb_common::flow::tcp_flags::SYN;
+use lb_common::tables::service_flags;
 use lb_common::{Address, BackendState, FlowKey, Halves, Listener, Reason, Service, Ticks};
 
 use crate::family::{End, Family};
 use crate::flows::{find, fingerprint, now};
+use crate::forward::note_change;
 use crate::open::{Opening, open};
 use crate::packet::Packet;
 use crate::refuse::refuse;
-use crate::{Verdict, backends, count, mss, rewrite, services, snat, too_big};
+use crate::{Verdict, backends, count, mss, response, rewrite, services, snat, too_big};
 
 /// Steers a packet that comes from a backend's service port.
 #[inline(always)]
@@ -38,7 +40,7 @@ pub(crate) fn to_client<F: Family>(ctx: &XdpContext, packet: &Packet<F>, from: L
     if packet.has(SYN) {
         mss::clamp(ctx, packet, service.uplink.mtu, backend.hop.mtu);
     }
-    if from.drain_only && services::steering(from.service).is_settled() {
+    if from.has(service_flags::DRAIN_ONLY) && services::steering(from.service).is_settled() {
         return send(packet, from, service, Reason::ReplyUntracked as u32, false);
     }
     let key = FlowKey { client, client_port, service: from.service };
@@ -48,7 +50,12 @@ pub(crate) fn to_client<F: Family>(ctx: &XdpContext, packet: &Packet<F>, from: L
         Some(entry) if entry.id.backend() == from.backend => {
             let halves = entry.halves();
             answers = packet.has_payload && !halves.server.same_turn_as(halves.client);
-            entry.set_server(after(packet, halves, now).server);
+            let shown = after(packet, halves, now);
+            entry.set_server(shown.server);
+            if answers {
+                response::begun(print, from.backend);
+            }
+            note_change(packet, from, &key, from.backend, halves, shown);
             Reason::Reply as u32
         }
         // A segment of a backend that the flow has left would break what took its tuple; a datagram still
@@ -57,7 +64,7 @@ pub(crate) fn to_client<F: Family>(ctx: &XdpContext, packet: &Packet<F>, from: L
         Some(_) => return Verdict::end(Reason::ReplyStale as u32),
         None => {
             let halves = after(packet, Halves::default(), now).to_word();
-            let (from, kind, old_slot) = (from.backend, packet.kind(), Opening::NO_ENTRY);
+            let (from, kind, old_slot) = (from.backend, packet.kind(from), Opening::NO_ENTRY);
             open(&Opening { halves, print, key, now, old_slot, from, kind }).1
         }
     };
@@ -72,7 +79,7 @@ fn addressee<F: Family>(
     service: &Service,
 ) -> Result<(Address, u16), Reason> {
     let (address, port) = packet.destination();
-    if !from.snat || !service.snat.contains(u16::from_be(port)) {
+    if !from.has(service_flags::SNAT) || !service.snat.contains(u16::from_be(port)) {
         return Ok((address, port));
     }
     let Some(flow) = snat::flow_of(service.snat, u16::from_be(port)) else {

@@ -149,3 +149,18 @@ fn the_word_holds_both_halves() {
     let halves = established_then(&[ClientData, Server(ACK)]);
     assert_eq!(Halves::from_word(halves.to_word()), halves);
 }
+
+#[test]
+fn a_lease_runs_out_and_only_a_confirmed_one_is_kept() {
+    let lease = Halves::lease(NOW, 300);
+    assert!(lease.is_lease() && !lease.is_datagram() && !lease.is_one_way());
+    assert!(lease.lease_holds(Ticks(NOW.0 + 299)) && !lease.lease_holds(Ticks(NOW.0 + 300)));
+    assert_eq!(lease.worth(NOW), Worth::Unconfirmed);
+    let confirmed = lease.confirmed_lease();
+    assert_eq!(confirmed.worth(NOW), Worth::Kept);
+    assert_eq!(confirmed.worth(Ticks(NOW.0 + 300)), Worth::Ended);
+    assert!(confirmed.lease_holds(Ticks(NOW.0 + 299)));
+    for flow in [Halves::default(), established_then(&[]), after(Halves::default(), &[Client(SYN)], NOW)] {
+        assert!(!flow.is_lease());
+    }
+}

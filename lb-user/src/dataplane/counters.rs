@@ -2,6 +2,7 @@
 
 use aya::maps::PerCpuArray;
 use lb_common::reason::counter;
+use lb_common::response::Times;
 use lb_common::{BackendCounters, BackendId, Reason, ServiceId};
 use serde::Serialize;
 
@@ -47,6 +48,18 @@ impl Dataplane {
                 Ok(ReasonCount { reason: reason.name(), packets: per_cpu.iter().sum() })
             })
             .collect()
+    }
+
+    /// How long the clients of a backend waited for the first byte of responses.
+    pub fn response_times(&self, id: BackendId) -> Result<Times, TableError> {
+        let times: PerCpuArray<_, Times> = self
+            .ebpf
+            .map("RESPONSE_TIMES")
+            .ok_or(absent("RESPONSE_TIMES"))?
+            .try_into()
+            .map_err(refused("RESPONSE_TIMES"))?;
+        let per_cpu = times.get(&u32::from(id), 0).map_err(refused("RESPONSE_TIMES"))?;
+        Ok(per_cpu.iter().fold(Times::default(), Times::plus))
     }
 
     /// What the packet path counted for one backend.

@@ -65,8 +65,11 @@ impl Default for FlowTimeouts {
 }
 
 impl FlowTimeouts {
-    /// Whether a flow has been without packets for longer than its state allows.
+    /// Whether a flow has been without packets for longer than its state allows, or a lease has run out.
     pub fn expired(&self, halves: Halves, now: Ticks) -> bool {
+        if halves.is_lease() {
+            return !halves.lease_holds(now);
+        }
         let idle_ms = halves.idle_ms(now);
         idle_ms
             > match halves.state() {
@@ -106,7 +109,7 @@ impl Dataplane {
         let services = self.services_of_backends();
         let record = |slot: Slot| {
             let flow = slot.flow();
-            (!timeouts.expired(flow.halves, now)).then(|| FlowRecord {
+            (!flow.halves.is_lease() && !timeouts.expired(flow.halves, now)).then(|| FlowRecord {
                 client: self.table.client(&slot),
                 service: services[usize::from(flow.backend)],
                 backend: flow.backend,
@@ -124,7 +127,7 @@ impl Dataplane {
         let mut counts = vec![FlowCounts::default(); BACKENDS_MAX as usize];
         for slot in self.table.slots() {
             let flow = slot.flow();
-            if !timeouts.expired(flow.halves, now) {
+            if !flow.halves.is_lease() && !timeouts.expired(flow.halves, now) {
                 let (state, awaits) = (flow.halves.state(), flow.halves.awaits_response());
                 counts[usize::from(flow.backend)].add(state, awaits, flow.halves.idle_ms(now));
             }
@@ -145,9 +148,10 @@ impl Dataplane {
         self.forget(|slot| timeouts.expired(slot.flow().halves, now))
     }
 
-    /// Forgets the flows of a backend that has been stopped: nobody is there to go on with them.
+    /// Forgets the flows of a backend that has been stopped: nobody is there to go on with them. Its clients'
+    /// leases stay, for the backend will be there again.
     pub fn forget_backend(&mut self, backend: BackendId) -> usize {
-        self.forget(|slot| slot.flow().backend == backend)
+        self.forget(|slot| slot.flow().backend == backend && !slot.flow().halves.is_lease())
     }
 
     fn forget(&mut self, is_over: impl Fn(&Slot) -> bool) -> usize {
@@ -156,6 +160,7 @@ impl Dataplane {
             self.table.slots().filter(|slot| is_over(slot)).filter(|slot| self.table.free(slot)).count();
         self.table.clear_marks();
         self.table.reclaim_ports(clock_ticks());
+        self.settle_loads(&self.count_flows(&FlowTimeouts::default()));
         forgotten
     }
 

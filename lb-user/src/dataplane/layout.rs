@@ -7,7 +7,9 @@ use std::path::Path;
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType};
 use lb_common::bucket::{Bucket, ENTRIES, LogHead, Tuple};
 use lb_common::listeners::{PLACES, Place};
+use lb_common::pool::{POOLS_MAX, Pool};
 use lb_common::reason::COUNTERS;
+use lb_common::response::{STARTS, Times};
 use lb_common::snat::{PORTS, Slot};
 use lb_common::{BACKENDS_MAX, Backend, BackendCounters, SERVICES_MAX, Service, Settings};
 
@@ -56,6 +58,11 @@ pub(super) const MAPS: &[Layout] = {
         map("TUPLE_LOG", Array, size_of::<Tuple>(), LogPlaces, MMAPABLE),
         map("TUPLE_LOG_HEADS", Array, size_of::<LogHead>(), Cpus, MMAPABLE),
         map("SNAT_SLOTS", Array, size_of::<Slot>(), SnatSlots, MMAPABLE),
+        map("POOLS", Array, size_of::<Pool>(), Always(POOLS_MAX), 0),
+        map("OPEN_FLOWS", Array, 8, Always(BACKENDS_MAX), MMAPABLE),
+        map("TURNS", PerCpuArray, 4, Always(SERVICES_MAX), 0),
+        map("RESPONSE_STARTS", Array, 8, Always(STARTS), 0),
+        map("RESPONSE_TIMES", PerCpuArray, size_of::<Times>(), Always(BACKENDS_MAX), 0),
         map("REASON_COUNTERS", PerCpuArray, 8, Always(COUNTERS), 0),
         map("BACKEND_COUNTERS", PerCpuArray, size_of::<BackendCounters>(), Always(BACKENDS_MAX), 0),
     ]

@@ -16,6 +16,7 @@ mod listeners;
 mod log_lines;
 mod mapping;
 mod object;
+mod pool;
 mod run;
 mod settings;
 mod table;
@@ -30,14 +31,15 @@ use lb_common::endpoint::UDP;
 use lb_common::steer::NO_BACKEND;
 use lb_common::tables::service_flags;
 use lb_common::{
-    Backend, BackendId, BackendState, Endpoint, Forwarding, Listener, NextHop, SERVICES_MAX, Service,
-    ServiceId, Settings, Steer,
+    BACKENDS_MAX, Backend, BackendId, BackendState, Endpoint, Forwarding, Listener, NextHop, SERVICES_MAX,
+    Service, ServiceId, Settings, Steer,
 };
 use thiserror::Error;
 
 pub use attach::{AttachError, AttachPoint, Attached, Mode, XdpProgram};
 pub use counters::ReasonCount;
 pub use flows::{FlowRecord, FlowTimeouts};
+pub use pool::PoolError;
 pub use run::{Outcome, RunError, XdpAction};
 pub use settings::{Sizes, default_flows};
 
@@ -117,6 +119,7 @@ pub struct Dataplane {
     ebpf: Ebpf,
     steering: Words,
     listeners: Listeners,
+    open_flows: Words,
     table: FlowTable,
     pins: PathBuf,
     adopted: bool,
@@ -154,6 +157,7 @@ impl Dataplane {
         };
         let mut dataplane = Self {
             steering: map_words(&ebpf, "STEERING", SERVICES_MAX as usize)?,
+            open_flows: map_words(&ebpf, "OPEN_FLOWS", BACKENDS_MAX as usize)?,
             listeners: Listeners::new(map_words(&ebpf, "LISTENERS", Listeners::WORDS)?, settings.keys),
             table: FlowTable::new(mappings, settings, settings::cpus()),
             ebpf,
@@ -254,13 +258,11 @@ impl Dataplane {
 
 /// What the packet path is to know at once about an endpoint of a service.
 fn listener(id: ServiceId, service: &Service, backend: BackendId) -> Listener {
-    Listener {
-        service: id,
-        snat: service.snat.count != 0,
-        backend,
-        drain_only: service.has(service_flags::DRAIN_ONLY),
-        moves_datagrams: service.has(service_flags::MOVE_DATAGRAMS) && service.vip.protocol() == UDP,
+    let mut flags = service.flags as u8;
+    if service.vip.protocol() != UDP {
+        flags &= !service_flags::MOVE_DATAGRAMS;
     }
+    Listener { service: id, backend, flags }
 }
 
 fn map_words(ebpf: &Ebpf, name: &'static str, count: usize) -> Result<Words, OpenError> {
