@@ -1,5 +1,6 @@
 //! Where Baton keeps what: one place, so that `down` finds all that `up` left.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::names::{BackendName, ServiceName};
@@ -93,6 +94,19 @@ impl ServicePaths {
         self.roots.bpf.join(format!("v{layout_version}")).join(self.name.as_str())
     }
 
+    /// What is pinned of this service, by layout version, in order; empty directories do not count.
+    pub fn pinned(&self) -> Vec<(u32, PathBuf)> {
+        let layouts = fs::read_dir(&self.roots.bpf).into_iter().flatten().flatten();
+        let versions =
+            layouts.filter_map(|entry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok());
+        let pins = versions.map(|version| (version, self.pins(version)));
+        let mut pinned: Vec<_> = pins
+            .filter(|(_, pins)| fs::read_dir(pins).is_ok_and(|mut found| found.next().is_some()))
+            .collect();
+        pinned.sort();
+        pinned
+    }
+
     /// Name of the balancer's network namespace.
     pub fn balancer_netns(&self) -> PathBuf {
         self.roots.netns.join(format!("baton-{}-lb", self.name))
@@ -101,5 +115,24 @@ impl ServicePaths {
     /// Name of one backend's network namespace.
     pub fn backend_netns(&self, backend: &BackendName) -> PathBuf {
         self.roots.netns.join(format!("baton-{}-{backend}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_found_whatever_their_layout_and_only_where_something_is_pinned() {
+        let bpf = tempfile::tempdir().unwrap();
+        for file in ["v1/shop/MAP", "v2/shopping/MAP", "v12/shop/MAP", "v3-attached/shop/link"] {
+            let path = bpf.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, []).unwrap();
+        }
+        fs::create_dir_all(bpf.path().join("v4/shop")).unwrap();
+        let roots = Roots { bpf: bpf.path().to_owned(), ..Roots::default() };
+        let paths = roots.service(&"shop".parse().unwrap());
+        assert_eq!(paths.pinned(), [1, 12].map(|version| (version, paths.pins(version))));
     }
 }

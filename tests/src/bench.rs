@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use baton::dataplane::{Dataplane, Outcome, Sizes, unload};
@@ -98,6 +98,11 @@ impl Bench {
         let [(reason, packets)] = counted[..] else { panic!("counted {counted:?}") };
         assert_eq!(packets, before[reason] + 1);
         (reason, outcome)
+    }
+
+    /// Where its maps are pinned.
+    pub fn pins(&self) -> &Path {
+        &self.pins
     }
 
     fn reasons(&self) -> BTreeMap<&'static str, u64> {

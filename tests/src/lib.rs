@@ -9,3 +9,4 @@ pub mod icmp;
 pub mod lab;
 pub mod lan;
 pub mod processes;
+pub mod snapshot;

@@ -6,6 +6,7 @@ mod attach;
 mod detach;
 mod down;
 mod events;
+mod flows;
 mod load;
 mod rejuvenate;
 mod shim;
@@ -42,6 +43,7 @@ enum Command {
     Status(status::StatusArgs),
     Rejuvenate(rejuvenate::RejuvenateArgs),
     Events(events::EventsArgs),
+    Flows(flows::FlowsArgs),
     Load(Box<load::LoadArgs>),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
@@ -64,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => args.run(),
         Command::Rejuvenate(args) => args.run(),
         Command::Events(args) => args.run(),
+        Command::Flows(args) => args.run(),
         Command::Load(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),

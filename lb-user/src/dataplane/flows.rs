@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{BACKENDS_MAX, BackendId, FlowState, Halves, ServiceId, Ticks};
+use lb_common::{BACKENDS_MAX, BackendId, Endpoint, Flow, FlowState, Halves, Listener, ServiceId, Ticks};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::Dataplane;
 use super::table::Slot;
-use crate::flow_counts::FlowCounts;
+use crate::flow_counts::{FlowCounts, QUIET_MS};
 
 /// One flow, as a scan saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct FlowRecord {
     pub service: Option<ServiceId>,
     /// Where it is pinned.
     pub backend: BackendId,
+    /// The service's epoch when it was pinned, modulo 256.
+    pub epoch: u8,
     /// What both directions show.
     pub state: FlowState,
     /// A request is under way that no response has begun to answer.
@@ -94,8 +96,33 @@ impl FlowTimeouts {
     }
 }
 
+impl FlowRecord {
+    /// What a flow of `client` is at `now`.
+    pub(super) fn of(
+        flow: &Flow,
+        client: Option<SocketAddr>,
+        service: Option<ServiceId>,
+        now: Ticks,
+    ) -> Self {
+        Self {
+            client,
+            service,
+            backend: flow.backend,
+            epoch: flow.epoch,
+            state: flow.halves.state(),
+            awaits_response: flow.halves.awaits_response(),
+            idle_ms: flow.halves.idle_ms(now),
+        }
+    }
+
+    /// Whether it is established, has no request under way, and has been silent for [`QUIET_MS`].
+    pub fn is_quiet(&self) -> bool {
+        self.state == FlowState::Established && !self.awaits_response && self.idle_ms >= QUIET_MS
+    }
+}
+
 /// The time of flow entries, as the packet path reads it.
-fn clock_ticks() -> Ticks {
+pub(super) fn clock_ticks() -> Ticks {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned());
     Ticks::from_ns(now)
@@ -106,17 +133,12 @@ impl Dataplane {
     pub fn flows(&mut self, timeouts: &FlowTimeouts) -> Vec<FlowRecord> {
         self.table.absorb_log();
         let now = clock_ticks();
-        let services = self.services_of_backends();
+        let services = services_of_backends(self.listeners.iter());
         let record = |slot: Slot| {
             let flow = slot.flow();
-            (!flow.halves.is_lease() && !timeouts.expired(flow.halves, now)).then(|| FlowRecord {
-                client: self.table.client(&slot),
-                service: services[usize::from(flow.backend)],
-                backend: flow.backend,
-                state: flow.halves.state(),
-                awaits_response: flow.halves.awaits_response(),
-                idle_ms: flow.halves.idle_ms(now),
-            })
+            let service = services[usize::from(flow.backend)];
+            (!flow.halves.is_lease() && !timeouts.expired(flow.halves, now))
+                .then(|| FlowRecord::of(&flow, self.table.client(&slot), service, now))
         };
         self.table.slots().filter_map(record).collect()
     }
@@ -163,14 +185,17 @@ impl Dataplane {
         self.settle_loads(&self.count_flows(&FlowTimeouts::default()));
         forgotten
     }
+}
 
-    fn services_of_backends(&self) -> Vec<Option<ServiceId>> {
-        let mut services = vec![None; BACKENDS_MAX as usize];
-        for (_, listener) in self.listeners.iter() {
-            services[usize::from(listener.backend)] = Some(listener.service);
-        }
-        services
+/// The service of each backend, by the backend's id.
+pub(super) fn services_of_backends(
+    listeners: impl Iterator<Item = (Endpoint, Listener)>,
+) -> Vec<Option<ServiceId>> {
+    let mut services = vec![None; BACKENDS_MAX as usize];
+    for (_, listener) in listeners {
+        services[usize::from(listener.backend)] = Some(listener.service);
     }
+    services
 }
 
 #[cfg(test)]

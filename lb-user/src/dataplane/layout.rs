@@ -43,7 +43,7 @@ const fn map(name: &'static str, map_type: MapType, value: usize, entries: Entri
 /// The map that tells how large the others are.
 const SETTINGS: &str = "TABLE_SETTINGS";
 
-/// Every map of the object; all are arrays.
+/// Every map that is pinned; all are arrays.
 pub(super) const MAPS: &[Layout] = {
     use Entries::{Always, Buckets, Cpus, LogPlaces, Slots, SnatSlots};
     use MapType::{Array, PerCpuArray};
@@ -70,7 +70,18 @@ pub(super) const MAPS: &[Layout] = {
 
 /// The settings of the tables that are pinned in `pins`, if there are any; an error if one of the maps is
 /// not what this build expects.
+///
+/// Tables that were never finished are taken away: nothing was attached to them yet.
 pub(super) fn verify_pins(pins: &Path) -> Result<Option<Settings>, OpenError> {
+    let settings = read_pins(pins)?;
+    if settings.is_none() {
+        discard(pins)?;
+    }
+    Ok(settings)
+}
+
+/// The same, and nothing is changed.
+pub(super) fn read_pins(pins: &Path) -> Result<Option<Settings>, OpenError> {
     let Some(settings) = pinned_settings(pins)? else { return Ok(None) };
     for expected in MAPS {
         let path = pins.join(expected.name);
@@ -83,16 +94,12 @@ pub(super) fn verify_pins(pins: &Path) -> Result<Option<Settings>, OpenError> {
     Ok(Some(settings))
 }
 
-/// The settings that were kept with the tables. Tables that were never finished are taken away: nothing was
-/// attached to them yet.
+/// The settings that were kept with the tables; `None` if the tables are not there or not finished.
 fn pinned_settings(pins: &Path) -> Result<Option<Settings>, OpenError> {
     let path = pins.join(SETTINGS);
     let failed = |source| OpenError::Map { name: SETTINGS, source };
     match fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            discard(pins)?;
-            return Ok(None);
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         _ => {}
     }
     let info = MapInfo::from_pin(&path).map_err(failed)?;
@@ -105,11 +112,7 @@ fn pinned_settings(pins: &Path) -> Result<Option<Settings>, OpenError> {
         kept.get(&0, 0)
     };
     let settings = read().map_err(failed)?;
-    if settings == Settings::default() {
-        discard(pins)?;
-        return Ok(None);
-    }
-    Ok(Some(settings))
+    Ok(Some(settings).filter(|settings| *settings != Settings::default()))
 }
 
 fn discard(pins: &Path) -> Result<(), OpenError> {

@@ -20,6 +20,7 @@ mod pool;
 mod run;
 mod settings;
 mod table;
+mod view;
 
 use std::fs;
 use std::io;
@@ -42,6 +43,7 @@ pub use flows::{FlowRecord, FlowTimeouts};
 pub use pool::PoolError;
 pub use run::{Outcome, RunError, XdpAction};
 pub use settings::{Sizes, default_flows};
+pub use view::{Clients, FlowView};
 
 use listeners::Listeners;
 pub use log_lines::LogLines;
@@ -72,6 +74,9 @@ pub enum OpenError {
         /// What differs.
         difference: String,
     },
+    /// There is no data plane.
+    #[error("no data plane of this version of Baton is pinned in {0}")]
+    NothingPinned(PathBuf),
     /// The kernel refused the object.
     #[error(
         "the kernel refused the XDP program: {0}; Baton needs Linux 6.1 or later with BTF (CONFIG_DEBUG_INFO_BTF)"

@@ -6,7 +6,9 @@
 //! - A mark that sends lookups to second buckets is taken away only when two scans in a row have found
 //!   nobody away from home, and no flow has been put away in between.
 //! - A tuple counts only while its tag is the entry's.
+//! - Whoever has mapped the table only to read it cannot change it: what changes it is not there.
 
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
@@ -16,7 +18,7 @@ use lb_common::snat::{self, PORTS};
 use lb_common::{Address, Endpoint, Flow, FlowKey, Halves, Settings, Ticks};
 use zerocopy::transmute;
 
-use super::mapping::Words;
+use super::mapping::{ReadWords, Words};
 
 const WORDS_PER_BUCKET: usize = 2 * ENTRIES;
 const WORDS_PER_TUPLE: usize = size_of::<Tuple>() / 8;
@@ -25,13 +27,13 @@ const WORDS_PER_PORT: usize = size_of::<snat::Slot>() / 8;
 /// A port is not taken back for this long after it was lent: 2 s.
 const PORT_GRACE_TICKS: u32 = 2;
 
-/// Buckets, tuples and the log of tuples.
-pub(super) struct FlowTable {
-    buckets: Words,
-    tuples: Words,
-    log: Words,
-    heads: Words,
-    snat: Words,
+/// Buckets, tuples and the log of tuples; `W` says whether they may be written.
+pub(super) struct FlowTable<W = Words> {
+    buckets: W,
+    tuples: W,
+    log: W,
+    heads: W,
+    snat: W,
     settings: Settings,
     /// How many tuples of each CPU's log have been read.
     read: Vec<u64>,
@@ -46,15 +48,18 @@ pub(super) struct Slot {
 }
 
 /// The arrays that the table consists of, mapped.
-pub(super) struct Mappings {
-    pub(super) buckets: Words,
-    pub(super) tuples: Words,
-    pub(super) log: Words,
-    pub(super) heads: Words,
-    pub(super) snat: Words,
+pub(super) struct Mappings<W> {
+    pub(super) buckets: W,
+    pub(super) tuples: W,
+    pub(super) log: W,
+    pub(super) heads: W,
+    pub(super) snat: W,
 }
 
-impl FlowTable {
+/// Who a flow is, as it lies in the log.
+pub(super) type TupleWords = [u64; WORDS_PER_TUPLE];
+
+impl FlowTable<Words> {
     /// Words of each array for these settings: buckets, tuples, log, heads, lent ports.
     pub(super) fn words(settings: &Settings, cpus: u32) -> [usize; 5] {
         let buckets = settings.bucket_mask as usize + 1;
@@ -66,39 +71,6 @@ impl FlowTable {
             cpus as usize * WORDS_PER_HEAD,
             (settings.snat_groups * PORTS).max(1) as usize * WORDS_PER_PORT,
         ]
-    }
-
-    pub(super) fn new(mappings: Mappings, settings: Settings, cpus: u32) -> Self {
-        let Mappings { buckets, tuples, log, heads, snat } = mappings;
-        Self { buckets, tuples, log, heads, snat, settings, read: vec![0; cpus as usize] }
-    }
-
-    /// Entries that there are.
-    pub(super) fn capacity(&self) -> usize {
-        self.buckets.all().len() / 2
-    }
-
-    /// Every flow, closed ones included. Flows that come or go meanwhile may be seen or not.
-    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.buckets.all().chunks_exact(2).enumerate().filter_map(|(index, entry)| {
-            let id = entry[0].load(Ordering::Relaxed);
-            if Id::from_word(id).is_free() {
-                return None;
-            }
-            Some(Slot { index, id, halves: entry[1].load(Ordering::Relaxed) })
-        })
-    }
-
-    /// Who the flow is, if the log told.
-    pub(super) fn client(&self, slot: &Slot) -> Option<SocketAddr> {
-        let first = slot.index * WORDS_PER_TUPLE;
-        let tag = self.tuples.load(first + 3);
-        if tag != Id::from_word(slot.id).tag() {
-            return None;
-        }
-        let words = [self.tuples.load(first), self.tuples.load(first + 1)];
-        let address: Address = transmute!(words);
-        Some(Endpoint::from_wire(address, self.tuples.load(first + 2) as u16, TCP).socket())
     }
 
     /// Frees an entry unless its flow has shown a packet since the entry was read.
@@ -171,29 +143,71 @@ impl FlowTable {
 
     /// Puts the tuples that were logged since the last call beside their entries.
     pub(super) fn absorb_log(&mut self) {
+        self.read_log(|table, slot, tuple| {
+            let first = slot * WORDS_PER_TUPLE;
+            // The tag comes last: it makes the tuple count.
+            for (word, value) in tuple.into_iter().enumerate() {
+                table.tuples.store(first + word, value);
+            }
+        });
+    }
+}
+
+impl<W: Borrow<ReadWords>> FlowTable<W> {
+    pub(super) fn new(mappings: Mappings<W>, settings: Settings, cpus: u32) -> Self {
+        let Mappings { buckets, tuples, log, heads, snat } = mappings;
+        Self { buckets, tuples, log, heads, snat, settings, read: vec![0; cpus as usize] }
+    }
+
+    /// Entries that there are.
+    pub(super) fn capacity(&self) -> usize {
+        self.buckets.borrow().all().len() / 2
+    }
+
+    /// Every flow, closed ones included. Flows that come or go meanwhile may be seen or not.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.buckets.borrow().all().chunks_exact(2).enumerate().filter_map(|(index, entry)| {
+            let id = entry[0].load(Ordering::Relaxed);
+            if Id::from_word(id).is_free() {
+                return None;
+            }
+            Some(Slot { index, id, halves: entry[1].load(Ordering::Relaxed) })
+        })
+    }
+
+    /// Who the flow is, if its tuple has been put beside its entry.
+    pub(super) fn client(&self, slot: &Slot) -> Option<SocketAddr> {
+        let (tuples, first) = (self.tuples.borrow(), slot.index * WORDS_PER_TUPLE);
+        slot.client(std::array::from_fn(|word| tuples.load(first + word)))
+    }
+
+    /// Gives to `keep` each tuple that was logged since the last call and whose flow is still there, with
+    /// the place of its entry.
+    pub(super) fn read_log(&mut self, mut keep: impl FnMut(&Self, usize, TupleWords)) {
         let places = u64::from(self.settings.log_mask) + 1;
         for cpu in 0..self.read.len() {
-            let head = self.heads.load(cpu * WORDS_PER_HEAD);
-            let oldest = head.saturating_sub(places);
-            for count in self.read[cpu].max(oldest)..head {
-                let place = cpu as u64 * places + (count & (places - 1));
-                self.absorb(place as usize * WORDS_PER_TUPLE);
+            let head = |table: &Self| table.heads.borrow().load(cpu * WORDS_PER_HEAD);
+            let end = head(self);
+            for count in self.read[cpu].max(end.saturating_sub(places))..end {
+                let place = (cpu as u64 * places + (count & (places - 1))) as usize;
+                let first = place * WORDS_PER_TUPLE;
+                let tuple: TupleWords = std::array::from_fn(|word| self.log.borrow().load(first + word));
+                // The place may have been written anew while it was read.
+                let is_whole = head(self) < count + places;
+                if let Some(slot) = self.slot_of(&tuple).filter(|_| is_whole) {
+                    keep(self, slot, tuple);
+                }
             }
-            self.read[cpu] = head;
+            self.read[cpu] = end;
         }
     }
 
-    fn absorb(&self, first: usize) {
-        let tuple: [u64; WORDS_PER_TUPLE] = std::array::from_fn(|word| self.log.load(first + word));
+    /// The entry that a tuple belongs to, if it still does.
+    fn slot_of(&self, tuple: &TupleWords) -> Option<usize> {
         let slot = (tuple[2] >> 32) as usize;
-        if slot >= self.capacity() || Id::from_word(self.buckets.load(slot * 2)).tag() != tuple[3] {
-            return;
-        }
-        let first = slot * WORDS_PER_TUPLE;
-        // The tag comes last: it makes the tuple count.
-        for (word, value) in tuple.into_iter().enumerate() {
-            self.tuples.store(first + word, value);
-        }
+        let is_there =
+            slot < self.capacity() && Id::from_word(self.buckets.borrow().load(slot * 2)).tag() == tuple[3];
+        is_there.then_some(slot)
     }
 }
 
@@ -210,6 +224,20 @@ fn port_words(words: [u64; 3]) -> (FlowKey, u32) {
 }
 
 impl Slot {
+    /// Its place in the table.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Who the flow is, if this is its tuple.
+    pub(super) fn client(&self, tuple: TupleWords) -> Option<SocketAddr> {
+        if tuple[3] != Id::from_word(self.id).tag() {
+            return None;
+        }
+        let address: Address = transmute!([tuple[0], tuple[1]]);
+        Some(Endpoint::from_wire(address, tuple[2] as u16, TCP).socket())
+    }
+
     /// The flow as the entry tells it.
     pub(super) fn flow(&self) -> Flow {
         let id = Id::from_word(self.id);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lb_common::LAYOUT_VERSION;
 use thiserror::Error;
 
 use crate::dataplane::{AttachError, OpenError, TableError};
@@ -30,6 +31,21 @@ pub enum UpError {
         what: &'static str,
         /// What it was left with.
         left: String,
+    },
+    /// Another version of Baton serves it.
+    #[error(
+        "service `{name}` is served by another version of Baton: its data plane in {pins} has layout {layout}, \
+         and this version, of layout {LAYOUT_VERSION}, cannot take over its flows. It was left running, \
+         untouched. Go on with the version that started it, or end it, and the connections that it has, with \
+         `baton down --name {name}` and start it anew"
+    )]
+    ForeignLayout {
+        /// The service.
+        name: ServiceName,
+        /// The layout of its maps.
+        layout: u32,
+        /// Where they are pinned.
+        pins: PathBuf,
     },
     /// A setting cannot work.
     #[error("{0}")]

@@ -5,6 +5,8 @@
 
 mod error;
 mod history;
+mod layout;
+mod names;
 mod parts;
 mod runtime;
 mod spec;
@@ -24,7 +26,9 @@ use lb_common::LAYOUT_VERSION;
 use nix::fcntl::{Flock, FlockArg};
 
 pub use error::UpError;
-pub use spec::ServiceSpec;
+pub use layout::ensure_layout;
+pub use names::{BackendNames, backend_names};
+pub use spec::{ServiceSpec, load as load_spec};
 
 use runtime::Runtime;
 
@@ -32,6 +36,7 @@ use runtime::Runtime;
 pub async fn up(roots: &Roots, mut spec: ServiceSpec) -> Result<(), UpError> {
     let paths = roots.service(&spec.name);
     let _lock = lock(&paths, &spec.name)?;
+    ensure_layout(&paths, &spec.name)?;
     let left = spec::load(&paths)?;
     let adopting = left.is_some();
     if let Some(left) = left {
@@ -77,10 +82,12 @@ pub async fn remove(roots: &Roots, name: &ServiceName) -> Result<Removed, UpErro
         driver.stop(spec::STOP_GRACE).await?;
     }
     Cgroup::remove_all(name, &netns::backend_names()).map_err(UpError::files(&paths.run_dir()))?;
-    let pins = paths.pins(LAYOUT_VERSION);
-    if pins.exists() {
+    for (_, pins) in paths.pinned() {
+        dataplane::unload(&pins).map_err(UpError::files(&pins))?;
         removed.push(format!("pins {}", pins.display()));
     }
+    // Of a start that did not get far there may be an empty directory.
+    let pins = paths.pins(LAYOUT_VERSION);
     dataplane::unload(&pins).map_err(UpError::files(&pins))?;
     removed.extend(netns::remove(roots, name).await?.what);
     for path in [paths.journal(), paths.run_dir()] {

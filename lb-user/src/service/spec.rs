@@ -83,7 +83,7 @@ impl ServiceSpec {
 }
 
 /// The service that was left under this name, if one was.
-pub(super) fn load(paths: &ServicePaths) -> Result<Option<ServiceSpec>, UpError> {
+pub fn load(paths: &ServicePaths) -> Result<Option<ServiceSpec>, UpError> {
     let path = paths.spec();
     match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
