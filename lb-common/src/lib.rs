@@ -10,6 +10,7 @@ pub mod answer;
 pub mod bucket;
 pub mod checksum;
 pub mod endpoint;
+pub mod explanation;
 pub mod flow;
 pub mod listeners;
 pub mod pool;
@@ -20,6 +21,7 @@ pub mod steer;
 pub mod tables;
 
 pub use endpoint::{Address, Endpoint};
+pub use explanation::Explanation;
 pub use flow::{Flow, FlowKey, FlowState, Half, Halves, Ticks};
 pub use listeners::Listener;
 pub use reason::Reason;

@@ -5,7 +5,7 @@ use aya_ebpf::macros::btf_map;
 use lb_common::reason::{COUNTERS, REASONS};
 use lb_common::{BACKENDS_MAX, BackendCounters, BackendId};
 
-use crate::settings;
+use crate::{explain, settings};
 
 #[btf_map]
 static REASON_COUNTERS: PerCpuArray<u64, { COUNTERS as usize }> = PerCpuArray::new();
@@ -27,6 +27,7 @@ pub(crate) fn packet(group: u32, reason: u32) {
 /// Changes the counters of a backend on this CPU.
 #[inline(always)]
 pub(crate) fn backend(id: BackendId, change: impl FnOnce(&mut BackendCounters)) {
+    explain::backend(id);
     if settings::commits()
         && let Some(counters) = BACKEND_COUNTERS.get_ptr_mut(u32::from(id))
     {

@@ -18,7 +18,9 @@ use crate::flows::{Pinned, find, fingerprint, now};
 use crate::open::{Opening, open};
 use crate::packet::Packet;
 use crate::refuse::refuse;
-use crate::{Verdict, backends, count, leases, mss, pools, response, rewrite, services, snat, too_big};
+use crate::{
+    Verdict, backends, count, explain, leases, mss, pools, response, rewrite, services, snat, too_big,
+};
 
 /// Where a packet goes, and why.
 struct Route {
@@ -67,6 +69,7 @@ fn tracked<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener) -> Res
     let mut old_slot = Opening::NO_ENTRY;
     if let Some(entry) = find(print) {
         let halves = entry.halves();
+        explain::entry(entry.id, halves);
         let id = entry.id.backend();
         if goes_on(packet, to, &entry, halves)
             && let Some(backend) = backends::get(id)

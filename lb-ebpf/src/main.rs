@@ -20,6 +20,7 @@
 mod backends;
 mod count;
 mod encapsulate;
+mod explain;
 mod family;
 mod flows;
 mod forward;
@@ -133,6 +134,7 @@ fn act(ctx: &XdpContext, verdict: Verdict) -> u32 {
     // SAFETY: the queue's number is a field of the context.
     let reason = unsafe { hide(verdict.reason.into(), &raw const (*ctx.ctx).rx_queue_index) } as u32;
     count::packet(verdict.group, reason);
+    explain::verdict(verdict.group, reason, verdict.ifindex);
     trace::verdict(ctx, reason, verdict.ifindex);
     match action(reason) {
         Action::Pass => XDP_PASS,

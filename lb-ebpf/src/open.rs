@@ -121,9 +121,6 @@ fn choose(opening: &Opening) -> Choice {
         true => Reason::NewFlow,
         false => Reason::TakenUp,
     };
-    if !settings::commits() {
-        return Choice { backend: wanted, reason };
-    }
     match record(opening, wanted, backend, steering, old) {
         None => Choice { backend: wanted, reason: Reason::Unpinned },
         Some(id) if id.backend() == wanted => {
@@ -145,8 +142,8 @@ fn choose(opening: &Opening) -> Choice {
 fn reply(opening: &Opening, steering: Steer) -> Choice {
     let backend = opening.from;
     let id = match backends::get(backend) {
-        Some(of) if settings::commits() => record(opening, backend, of, steering, None),
-        _ => None,
+        Some(of) => record(opening, backend, of, steering, None),
+        None => None,
     };
     let ours = id.is_some_and(|id| id.backend() == backend);
     Choice { backend, reason: if ours { Reason::ReplyTakenUp } else { Reason::ReplyUnpinned } }

@@ -3,6 +3,7 @@
 //! What always holds:
 //! - An entry changes hands by one compare-and-exchange on its id, so two CPUs never both have it and no
 //!   packet sees half an entry.
+//! - A dry run changes nothing: it looks for room and takes none.
 //! - A live flow's entry is never taken ([`Worth::Kept`]): a new flow that finds no room is served without.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
@@ -12,8 +13,8 @@ use lb_common::flow::Worth;
 use lb_common::{BackendId, FlowKey, Halves, Ticks};
 
 use crate::flows::{self, Pinned, bucket};
-use crate::tuples;
 use crate::verifier::hide;
+use crate::{settings, tuples};
 
 /// How often a claim that another CPU won is tried again.
 const TRIES: u32 = 3;
@@ -34,6 +35,9 @@ pub(crate) fn pin(key: &FlowKey, print: Fingerprint, pin: Pin, now: Ticks) -> Op
         let place = room(print, now)?;
         let away = if place.bucket() == flows::home(print) { 0 } else { Id::AWAY };
         let id = Id::new(print.tag(), away, pin.backend, pin.epoch);
+        if !settings::commits() {
+            return Some(id);
+        }
         if place.claim(id, pin.halves)? {
             tuples::log(key, place.slot(), print.tag());
             return Some(id);
@@ -50,6 +54,9 @@ pub(crate) fn pin(key: &FlowKey, print: Fingerprint, pin: Pin, now: Ticks) -> Op
 pub(crate) fn pin_anew(old: &Pinned, pin: Pin) -> Option<Id> {
     let seen = old.id.to_word();
     let id = Id::new(old.id.tag(), seen & Id::AWAY, pin.backend, pin.epoch);
+    if !settings::commits() {
+        return Some(id);
+    }
     let entry = old.entry();
     // SAFETY: the entry lies within a map value, which lives as long as the program runs.
     unsafe {
@@ -86,7 +93,8 @@ fn room(print: Fingerprint, now: Ticks) -> Option<Place> {
     best_of(home, print.line(), now, &mut best)?;
     if best.price() > ENDED {
         best_of(flows::second(print), print.line(), now, &mut best)?;
-        if best.price() == KEPT || (best.bucket() != home && !mark_spilled(home)) {
+        let marks = best.bucket() != home && settings::commits();
+        if best.price() == KEPT || (marks && !mark_spilled(home)) {
             return None;
         }
     }

@@ -15,7 +15,7 @@ use crate::forward::note_change;
 use crate::open::{Opening, open};
 use crate::packet::Packet;
 use crate::refuse::refuse;
-use crate::{Verdict, backends, count, mss, response, rewrite, services, snat, too_big};
+use crate::{Verdict, backends, count, explain, mss, response, rewrite, services, snat, too_big};
 
 /// Steers a packet that comes from a backend's service port.
 #[inline(always)]
@@ -46,7 +46,11 @@ pub(crate) fn to_client<F: Family>(ctx: &XdpContext, packet: &Packet<F>, from: L
     let key = FlowKey { client, client_port, service: from.service };
     let (print, now) = (fingerprint(&key), now());
     let mut answers = false;
-    let reason = match find(print) {
+    let found = find(print);
+    if let Some(entry) = &found {
+        explain::entry(entry.id, entry.halves());
+    }
+    let reason = match found {
         Some(entry) if entry.id.backend() == from.backend => {
             let halves = entry.halves();
             answers = packet.has_payload && !halves.server.same_turn_as(halves.client);

@@ -37,7 +37,8 @@ pub enum XdpProgram {
 }
 
 impl XdpProgram {
-    fn name(self) -> &'static str {
+    /// Its name in the object and in the kernel.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Steer => "baton",
             Self::Pass => "baton_pass",

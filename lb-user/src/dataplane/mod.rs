@@ -10,6 +10,7 @@
 
 mod attach;
 mod counters;
+mod explain;
 mod flows;
 mod layout;
 mod listeners;
@@ -27,7 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 use lb_common::endpoint::UDP;
 use lb_common::steer::NO_BACKEND;
 use lb_common::tables::service_flags;
@@ -39,6 +40,7 @@ use thiserror::Error;
 
 pub use attach::{AttachError, AttachPoint, Attached, Mode, XdpProgram};
 pub use counters::ReasonCount;
+pub use explain::{Answer, ExplainError, Explainer};
 pub use flows::{FlowRecord, FlowTimeouts};
 pub use pool::PoolError;
 pub use run::{Outcome, RunError, XdpAction};
@@ -48,6 +50,7 @@ pub use view::{Clients, FlowView};
 use listeners::Listeners;
 pub use log_lines::LogLines;
 use mapping::Words;
+use object::Traces;
 use table::{FlowTable, Mappings};
 
 /// Why the data plane could not be opened.
@@ -142,13 +145,7 @@ impl Dataplane {
             Some(settings) => settings,
             None => settings::draw(sizes.into()).map_err(OpenError::Random)?,
         };
-        let mut loader = EbpfLoader::new();
-        loader.override_global("SETTINGS", &settings, true);
-        for expected in layout::MAPS {
-            loader.map_pin_path(expected.name, pins.join(expected.name));
-            loader.map_max_entries(expected.name, expected.entries(&settings));
-        }
-        let mut ebpf = loader.load(object::BYTES).map_err(open_error)?;
+        let mut ebpf = object::load(pins, &settings, Traces::Left)?;
         for program in [XdpProgram::Steer, XdpProgram::Pass] {
             attach::load(&mut ebpf, program).map_err(|error| OpenError::Load(error.into()))?;
         }

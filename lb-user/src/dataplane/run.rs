@@ -1,6 +1,6 @@
 //! Running the loaded program on one frame (`BPF_PROG_TEST_RUN`): its real answer, with its real maps.
 
-use aya::programs::{ProgramError, TestRun, TestRunOptions};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use thiserror::Error;
 
 use super::{Dataplane, XdpProgram, attach};
@@ -44,21 +44,26 @@ impl Dataplane {
     /// Runs the steering program on `frame` (14 to about 3,500 bytes) as if it came in by the loopback
     /// interface. Flows and counters change as they would for a real frame.
     pub fn run(&mut self, frame: &[u8]) -> Result<Outcome, RunError> {
-        let mut out = vec![0; frame.len() + 256];
-        let result = attach::program(&mut self.ebpf, XdpProgram::Steer).test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::new()
-        })?;
-        out.truncate(result.data_size_out as usize);
-        let action = match result.return_value {
-            0 => XdpAction::Aborted,
-            1 => XdpAction::Drop,
-            2 => XdpAction::Pass,
-            3 => XdpAction::Tx,
-            4 => XdpAction::Redirect,
-            other => return Err(RunError::UnknownAction(other)),
-        };
-        Ok(Outcome { action, frame: out })
+        run(attach::program(&mut self.ebpf, XdpProgram::Steer), frame)
     }
+}
+
+/// Runs a program on a frame.
+pub(super) fn run(program: &mut Xdp, frame: &[u8]) -> Result<Outcome, RunError> {
+    let mut out = vec![0; frame.len() + 256];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ..TestRunOptions::new()
+    })?;
+    out.truncate(result.data_size_out as usize);
+    let action = match result.return_value {
+        0 => XdpAction::Aborted,
+        1 => XdpAction::Drop,
+        2 => XdpAction::Pass,
+        3 => XdpAction::Tx,
+        4 => XdpAction::Redirect,
+        other => return Err(RunError::UnknownAction(other)),
+    };
+    Ok(Outcome { action, frame: out })
 }
