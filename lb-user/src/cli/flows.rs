@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use lb_common::LAYOUT_VERSION;
 
@@ -110,14 +110,14 @@ impl FlowsArgs {
             services.into_iter().filter(|name| self.service.as_ref().is_none_or(|only| only == name));
         let (mut sources, mut failures, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for name in wanted {
-            match self.source(roots, name.clone()) {
+            match self.source(roots, name) {
                 Ok(source) => {
                     known.extend(source.backends.iter().map(|(_, backend)| backend.clone()));
                     if self.backend.is_none() || source.filter.backend.is_some() {
                         sources.push(source);
                     }
                 }
-                Err(error) => failures.push(error.context(format!("service {name}"))),
+                Err(error) => failures.push(error),
             }
         }
         if let Some(backend) = self.backend.as_ref().filter(|backend| !known.contains(backend)) {
@@ -135,8 +135,9 @@ impl FlowsArgs {
 
     fn source(&self, roots: &Roots, name: ServiceName) -> Result<Source> {
         let paths = roots.service(&name);
-        let spec = service::load_spec(&paths)?.ok_or_else(|| anyhow!("it has just gone"))?;
+        let spec = service::load_spec(&paths)?.ok_or_else(|| anyhow!("service {name} has just gone"))?;
         service::ensure_layout(&paths, &name)?;
+        let view = FlowView::open(&paths.pins(LAYOUT_VERSION)).with_context(|| format!("service {name}"))?;
         let backends = service::backend_names();
         let filter = Filter {
             backend: self.backend.as_ref().and_then(|backend| backends.id(backend)),
@@ -145,7 +146,7 @@ impl FlowsArgs {
             idle_over: self.idle_over,
             timeouts: spec.timeouts,
         };
-        Ok(Source { view: FlowView::open(&paths.pins(LAYOUT_VERSION))?, name, backends, filter })
+        Ok(Source { name, backends, view, filter })
     }
 
     fn show_flows(&self, sources: &mut [Source], out: &mut impl Write) -> io::Result<()> {

@@ -6,6 +6,7 @@ mod attach;
 mod detach;
 mod down;
 mod events;
+mod explain;
 mod flows;
 mod load;
 mod rejuvenate;
@@ -44,6 +45,7 @@ enum Command {
     Rejuvenate(rejuvenate::RejuvenateArgs),
     Events(events::EventsArgs),
     Flows(flows::FlowsArgs),
+    Explain(explain::ExplainArgs),
     Load(Box<load::LoadArgs>),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
@@ -67,6 +69,7 @@ pub fn run() -> ExitCode {
         Command::Rejuvenate(args) => args.run(),
         Command::Events(args) => args.run(),
         Command::Flows(args) => args.run(),
+        Command::Explain(args) => args.run(),
         Command::Load(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),

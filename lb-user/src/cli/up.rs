@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnet::Ipv4Net;
+use lb_common::bucket::FLOWS;
 
 use super::{UsageError, runtime};
 use crate::check::Check;
@@ -67,6 +68,11 @@ pub(super) struct UpArgs {
     /// Run the XDP program in the driver, or in the stack.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// Flows that the table is made for, as `1_000_000`: 1,024 to 16,777,216, rounded up to a power of two,
+    /// 96 bytes of memory each
+    /// [default: by the machine's memory, 65,536 to 1,048,576].
+    #[arg(long, value_name = "FLOWS", value_parser = parse_flows)]
+    flow_table: Option<u32>,
     /// Network that the service's own addresses are taken from, a /28 for each service.
     #[arg(long, value_name = "CIDR", default_value_t = DEFAULT_POOL)]
     subnet: Ipv4Net,
@@ -113,6 +119,7 @@ impl UpArgs {
             resolv_conf: self.resolv_conf,
             policy,
             timeouts: FlowTimeouts::default(),
+            flow_table: self.flow_table,
         })
     }
 
@@ -176,6 +183,13 @@ fn parse_size(text: &str) -> Result<u64, String> {
         .map_err(|error| format!("{error}: give a size such as 512M or 2G"))
 }
 
+/// A number of flows; underscores part its digits as the reader likes.
+fn parse_flows(text: &str) -> Result<u32, String> {
+    let digits: String = text.chars().filter(|c| *c != '_').collect();
+    let flows = digits.parse().ok().filter(|flows| FLOWS.contains(flows));
+    flows.ok_or_else(|| format!("give a number from {} to {}, such as 1_000_000", FLOWS.start(), FLOWS.end()))
+}
+
 /// A service's name made of its command's.
 fn name_of(program: &str) -> Result<ServiceName> {
     let stem = std::path::Path::new(program).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -197,6 +211,16 @@ mod tests {
     fn a_service_is_named_after_its_command() {
         assert_eq!(name_of("/usr/bin/My_Server.py").unwrap().as_str(), "my-server");
         assert!(name_of("/opt/123").is_err());
+    }
+
+    #[test]
+    fn a_number_of_flows_may_have_underscores_and_has_bounds() {
+        assert_eq!(parse_flows("1_000_000"), Ok(1_000_000));
+        assert_eq!(parse_flows("1024"), Ok(1024));
+        for bad in ["1023", "16_777_217", "", "_", "-5000", "1M", "99999999999"] {
+            assert!(parse_flows(bad).unwrap_err().contains("1024 to 16777216"), "{bad}");
+        }
+        const { assert!(lb_common::bucket::BYTES_PER_FLOW == 96) };
     }
 
     #[test]

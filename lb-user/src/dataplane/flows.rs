@@ -162,6 +162,11 @@ impl Dataplane {
         (self.table.slots().count(), self.table.capacity())
     }
 
+    /// Flows that the table is made for: half of its entries.
+    pub fn made_for(&self) -> u32 {
+        self.table.capacity() as u32 / 2
+    }
+
     /// Forgets flows that have been silent for longer than their state allows; returns how many.
     pub fn forget_expired(&mut self, timeouts: &FlowTimeouts) -> usize {
         let now = clock_ticks();

@@ -44,7 +44,7 @@ pub use explain::{Answer, ExplainError, Explainer};
 pub use flows::{FlowRecord, FlowTimeouts};
 pub use pool::PoolError;
 pub use run::{Outcome, RunError, XdpAction};
-pub use settings::{Sizes, default_flows};
+pub use settings::{Sizes, default_flows, flows_in_table};
 pub use view::{Clients, FlowView};
 
 use listeners::Listeners;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use lb_common::bucket::{BYTES_PER_FLOW, FLOWS, HashKeys, buckets_for};
+use lb_common::bucket::{BYTES_PER_FLOW, ENTRIES, FLOWS, HashKeys, buckets_for};
 use lb_common::{SERVICES_MAX, Settings};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -50,6 +50,11 @@ pub fn default_flows() -> u32 {
     flows.clamp(*DEFAULT_FLOWS.start(), *DEFAULT_FLOWS.end()) as u32
 }
 
+/// Flows that a table which is asked to hold `flows` is made for: it has a power of two of buckets.
+pub fn flows_in_table(flows: u32) -> u32 {
+    buckets_for(flows) * (ENTRIES as u32 / 2)
+}
+
 /// CPUs that there can be: each has its own log.
 pub(super) fn cpus() -> u32 {
     aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
@@ -64,6 +69,14 @@ mod tests {
         let (one, other) = (draw((1 << 16).into()).unwrap(), draw((1 << 16).into()).unwrap());
         assert_ne!(one.keys, other.keys);
         assert!(one.keys.0.iter().all(|key| *key != 0));
+    }
+
+    #[test]
+    fn a_table_is_made_for_at_least_the_flows_that_were_asked_for() {
+        for flows in [1_000, 1_024, 1_025, 1_000_000, 1 << 24] {
+            let made_for = flows_in_table(flows);
+            assert!(made_for >= flows && flows_in_table(made_for) == made_for, "{flows}");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Parts {
         let targets = sites.map(|site| site.pair.far.address.into()).chain([uplink]).collect();
         let hops = hops::watch(&topology.balancer_netns, targets)?;
         let mut parts = Self {
-            dataplane: Dataplane::open(&paths.pins(LAYOUT_VERSION), dataplane::default_flows())?,
+            dataplane: open_dataplane(paths, spec)?,
             balancer: Arc::new(NetnsHandle::open(&topology.balancer_netns)?),
             backends: drivers(paths, spec, &topology)?,
             hops,
@@ -170,6 +170,22 @@ impl Parts {
             Steer { active: id(&steering.active), draining: id(&steering.draining), epoch: steering.epoch };
         self.dataplane.steer(SERVICE, steer);
     }
+}
+
+/// The data plane; a table that is there already keeps its size, and its flows.
+fn open_dataplane(paths: &ServicePaths, spec: &ServiceSpec) -> Result<Dataplane, UpError> {
+    let flows = spec.flow_table.unwrap_or_else(dataplane::default_flows);
+    let dataplane = Dataplane::open(&paths.pins(LAYOUT_VERSION), flows)?;
+    let kept = dataplane.made_for();
+    if spec.flow_table.is_some() && kept != dataplane::flows_in_table(flows) {
+        tracing::warn!(
+            "the flow table of {name} stays as it is, made for {kept} flows and not for {flows}: a table is made \
+             once, and this one holds flows; `baton down --name {name}`, which ends its connections, and the same \
+             `baton up` make it anew",
+            name = spec.name
+        );
+    }
+    Ok(dataplane)
 }
 
 fn drivers(

@@ -51,6 +51,9 @@ pub struct ServiceSpec {
     pub policy: Policy,
     /// How long silent flows are remembered.
     pub timeouts: FlowTimeouts,
+    /// Flows that the table is made for ([`lb_common::bucket::FLOWS`]); by the machine's memory if not given.
+    #[serde(default)]
+    pub flow_table: Option<u32>,
 }
 
 impl ServiceSpec {

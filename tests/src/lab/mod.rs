@@ -115,6 +115,29 @@ impl Lab {
 
     /// Starts the controller again with the same command line, and waits until both backends are ready.
     pub fn up_again(&mut self) {
+        self.start();
+        eventually("both backends are ready", || {
+            let exited = self.controller.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(exited.is_none(), "the controller ended: {}", self.output());
+            let mut states = self.states();
+            states.sort();
+            states == ["active", "standby"]
+        });
+    }
+
+    /// Starts the controller again, which is to refuse; its exit code, and what it said.
+    pub fn up_refused(&mut self) -> (Option<i32>, String) {
+        self.start();
+        let mut status = None;
+        eventually("the controller refuses", || {
+            status = self.controller.as_mut().and_then(|child| child.try_wait().unwrap());
+            status.is_some()
+        });
+        self.controller = None;
+        (status.and_then(|status| status.code()), self.output())
+    }
+
+    fn start(&mut self) {
         self.starts += 1;
         let output = File::create(self.output_file()).unwrap();
         let mut command = Command::new(baton());
@@ -124,13 +147,6 @@ impl Lab {
             .stderr(output.try_clone().unwrap())
             .stdout(output);
         self.controller = Some(run_in(&self.netns, || command.spawn()).unwrap().unwrap());
-        eventually("both backends are ready", || {
-            let exited = self.controller.as_mut().and_then(|child| child.try_wait().unwrap());
-            assert!(exited.is_none(), "the controller ended: {}", self.output());
-            let mut states = self.states();
-            states.sort();
-            states == ["active", "standby"]
-        });
     }
 
     /// Starts the healthy service and waits until both backends are ready.

@@ -1,0 +1,110 @@
+//! `baton flows` and `baton explain` on a service that runs, beside its controller and after it.
+
+use std::process::Output;
+
+use baton_tests::lab::{Lab, eventually};
+use serde_json::Value;
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+#[track_caller]
+fn json(output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The service's flows from one client, as `baton flows` lists them.
+#[track_caller]
+fn flows(lab: &Lab, words: &[&str]) -> Vec<Value> {
+    let common = ["flows", "--service", lab.name(), "--json"];
+    json(&lab.baton(&[&common, words].concat())).as_array().unwrap().clone()
+}
+
+#[test]
+fn flows_and_explanations_are_to_be_had_without_a_controller() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let mut client = lab.connect();
+    let backend = client.get("/free").unwrap().backend;
+    let address = client.stream().local_addr().unwrap().to_string();
+    let explain = |lab: &Lab, from: &str, flags: &str| {
+        let words = ["explain", "--service", lab.name(), "--from", from, "--flags", flags, "--json"];
+        json(&lab.baton(&words))
+    };
+    for is_controlled in [true, false] {
+        if !is_controlled {
+            lab.kill_controller();
+        }
+        let listed = flows(&lab, &["--state", "established", "--backend", &backend]);
+        let own = listed.iter().find(|flow| flow["client"] == address.as_str());
+        let own = own.unwrap_or_else(|| panic!("{address} is not among {listed:?}"));
+        assert_eq!((&own["service"], &own["backend"]), (&lab.name().into(), &backend.as_str().into()));
+        assert_eq!((&own["state"], &own["awaiting_response"]), (&"established".into(), &false.into()));
+
+        let counts = flows(&lab, &["--count"]);
+        let of_backend = counts.iter().find(|count| count["backend"] == backend.as_str()).unwrap();
+        assert!(of_backend["established"].as_u64() >= Some(1), "{counts:?}");
+        assert_eq!(counts.len(), 2, "a backend without flows is counted, too");
+
+        let answer = explain(&lab, &address, "ACK");
+        assert_eq!((&answer["action"], &answer["reason"]), (&"send".into(), &"pinned_flow".into()));
+        assert_eq!(answer["backend"]["name"], backend.as_str());
+        assert_eq!(answer["next_hop"]["interface"], backend.as_str(), "the balancer's end of its cable");
+        assert_eq!(answer["flow"]["state"], "established");
+        assert_eq!(client.get("/free").unwrap().backend, backend, "and there it goes");
+        let answer = explain(&lab, "192.0.2.77:40001", "SYN");
+        assert_eq!((&answer["reason"], &answer["flow"]), (&"new_flow".into(), &Value::Null));
+        assert_eq!(answer["backend"]["name"], answer["steering"]["active"]);
+        assert!(flows(&lab, &["--client", "192.0.2.77"]).is_empty(), "asking pins nothing");
+    }
+}
+
+#[test]
+fn listings_are_cut_sorted_and_filtered_as_asked() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let mut clients: Vec<_> = (0..5).map(|_| lab.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/free").unwrap().status, 200);
+    }
+    let from = clients[0].stream().local_addr().unwrap().ip().to_string();
+    let mut ports: Vec<u16> =
+        clients.iter().map(|client| client.stream().local_addr().unwrap().port()).collect();
+    ports.sort_unstable();
+    // The balancer's own checks come from other addresses.
+    let sorted = flows(&lab, &["--client", &from, "--sort", "client"]);
+    let listed: Vec<u16> = sorted
+        .iter()
+        .map(|flow| flow["client"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(listed, ports);
+    assert_eq!(flows(&lab, &["--client", &from, "--limit", "2"]).len(), 2);
+    assert!(flows(&lab, &["--client", &from, "--idle-over", "1h"]).is_empty());
+    assert!(flows(&lab, &["--client", &from, "--state", "closed"]).is_empty());
+    drop(clients);
+    eventually("the flows are seen to be closed", || {
+        flows(&lab, &["--client", &from, "--state", "closed"]).len() == 5
+    });
+}
+
+#[test]
+fn what_is_not_there_is_wrong_use_and_the_message_names_what_is() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    for words in [
+        &["flows", "--service", "nobody"][..],
+        &["explain", "--service", "nobody", "--from", "192.0.2.77:40001"],
+    ] {
+        let output = lab.baton(words);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(lab.name()), "{}", text(&output.stderr));
+    }
+    let output = lab.baton(&["flows", "--service", lab.name(), "--backend", "c"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("there are: a, b"), "{}", text(&output.stderr));
+    let output = lab.baton(&["explain", "--service", lab.name(), "--from", "[fd00::1]:40001"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("one is IPv4"), "{}", text(&output.stderr));
+}
