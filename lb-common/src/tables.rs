@@ -7,6 +7,7 @@ use crate::bucket::HashKeys;
 use crate::endpoint::{Address, Endpoint};
 use crate::plain_data;
 use crate::snat::PortRange;
+use crate::steer::ServiceId;
 
 /// Where a frame goes next: resolved by user space over netlink and kept fresh, so that no packet asks the FIB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -154,7 +155,8 @@ pub struct Backend {
     pub local: Address,
     state: u8,
     forwarding: u8,
-    reserved: [u8; 6],
+    service: u16,
+    reserved: u32,
 }
 
 const _: () = assert!(size_of::<Backend>() == 64);
@@ -162,7 +164,7 @@ const _: () = assert!(size_of::<Backend>() == 64);
 impl Backend {
     /// A backend that gets its flows.
     pub const fn new(endpoint: Endpoint, hop: NextHop, local: Address) -> Self {
-        Self { endpoint, hop, local, state: 0, forwarding: 0, reserved: [0; 6] }
+        Self { endpoint, hop, local, state: 0, forwarding: 0, service: 0, reserved: 0 }
             .with_state(BackendState::Present)
     }
 
@@ -171,6 +173,21 @@ impl Backend {
     pub const fn with_state(mut self, state: BackendState) -> Self {
         self.state = state as u8;
         self
+    }
+
+    /// The same backend as one of this service.
+    #[must_use]
+    pub const fn of(mut self, service: ServiceId) -> Self {
+        self.service = service;
+        self
+    }
+
+    /// Which 64-bit word of a backend tells [`Backend::service_in`].
+    pub const SERVICE_WORD: usize = 7;
+
+    /// The service that a backend is of, from the word that tells it; `None` if nobody is there.
+    pub const fn service_in(word: u64) -> Option<ServiceId> {
+        if word as u8 == BackendState::Absent as u8 { None } else { Some((word >> 16) as ServiceId) }
     }
 
     /// The same backend reached in this way.
@@ -282,6 +299,16 @@ plain_data!(NextHop, Service, Backend, Settings, BackendCounters);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_of_a_backend_tells_its_service() {
+        let endpoint = Endpoint::tcp("10.77.128.6:80".parse().unwrap());
+        let backend = Backend::new(endpoint, NextHop::default(), Address::default()).of(33);
+        let words: [u64; 8] = zerocopy::transmute!(backend);
+        assert_eq!(Backend::service_in(words[Backend::SERVICE_WORD]), Some(33));
+        let words: [u64; 8] = zerocopy::transmute!(backend.with_state(BackendState::Absent));
+        assert_eq!(Backend::service_in(words[Backend::SERVICE_WORD]), None);
+    }
 
     #[test]
     fn a_backend_tells_its_state_and_way() {

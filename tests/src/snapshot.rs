@@ -9,6 +9,8 @@ use aya::Pod;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use lb_common::bucket::{Bucket, LogHead, Tuple};
 use lb_common::listeners::Place;
+use lb_common::pool::Pool;
+use lb_common::response::Times;
 use lb_common::snat::Slot;
 use lb_common::{Backend, BackendCounters, Service, Settings};
 
@@ -32,6 +34,11 @@ pub fn snapshot(pins: &Path) -> Snapshot {
         ("TUPLE_LOG", array::<Tuple>(pins, "TUPLE_LOG")),
         ("TUPLE_LOG_HEADS", array::<LogHead>(pins, "TUPLE_LOG_HEADS")),
         ("SNAT_SLOTS", array::<Slot>(pins, "SNAT_SLOTS")),
+        ("POOLS", array::<Pool>(pins, "POOLS")),
+        ("OPEN_FLOWS", array::<u64>(pins, "OPEN_FLOWS")),
+        ("TURNS", per_cpu::<u32>(pins, "TURNS")),
+        ("RESPONSE_STARTS", array::<u64>(pins, "RESPONSE_STARTS")),
+        ("RESPONSE_TIMES", per_cpu::<Times>(pins, "RESPONSE_TIMES")),
         ("REASON_COUNTERS", per_cpu::<u64>(pins, "REASON_COUNTERS")),
         ("BACKEND_COUNTERS", per_cpu::<BackendCounters>(pins, "BACKEND_COUNTERS")),
     ]);

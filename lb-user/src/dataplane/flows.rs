@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{BACKENDS_MAX, BackendId, Endpoint, Flow, FlowState, Halves, Listener, ServiceId, Ticks};
+use lb_common::{
+    BACKENDS_MAX, Backend, BackendId, Flow, FlowState, Halves, ServiceId, Ticks,
+};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::Dataplane;
+use super::mapping::ReadWords;
 use super::table::Slot;
 use crate::flow_counts::{FlowCounts, QUIET_MS};
 
@@ -133,7 +136,7 @@ impl Dataplane {
     pub fn flows(&mut self, timeouts: &FlowTimeouts) -> Vec<FlowRecord> {
         self.table.absorb_log();
         let now = clock_ticks();
-        let services = services_of_backends(self.listeners.iter());
+        let services = services_of_backends(&self.backends);
         let record = |slot: Slot| {
             let flow = slot.flow();
             let service = services[usize::from(flow.backend)];
@@ -192,15 +195,14 @@ impl Dataplane {
     }
 }
 
+/// Words of the mapped table of backends.
+pub(super) const BACKEND_WORDS: usize = BACKENDS_MAX as usize * WORDS_PER_BACKEND;
+const WORDS_PER_BACKEND: usize = size_of::<Backend>() / 8;
+
 /// The service of each backend, by the backend's id.
-pub(super) fn services_of_backends(
-    listeners: impl Iterator<Item = (Endpoint, Listener)>,
-) -> Vec<Option<ServiceId>> {
-    let mut services = vec![None; BACKENDS_MAX as usize];
-    for (_, listener) in listeners {
-        services[usize::from(listener.backend)] = Some(listener.service);
-    }
-    services
+pub(super) fn services_of_backends(backends: &ReadWords) -> Vec<Option<ServiceId>> {
+    let word = |id: usize| backends.load(id * WORDS_PER_BACKEND + Backend::SERVICE_WORD);
+    (0..BACKENDS_MAX as usize).map(|id| Backend::service_in(word(id))).collect()
 }
 
 #[cfg(test)]

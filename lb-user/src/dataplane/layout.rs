@@ -52,7 +52,7 @@ pub(super) const MAPS: &[Layout] = {
         map("LISTENERS", Array, size_of::<Place>(), Always(PLACES), MMAPABLE),
         map("SERVICES", Array, size_of::<Service>(), Always(SERVICES_MAX), 0),
         map("STEERING", Array, 8, Always(SERVICES_MAX), MMAPABLE),
-        map("BACKENDS", Array, size_of::<Backend>(), Always(BACKENDS_MAX), 0),
+        map("BACKENDS", Array, size_of::<Backend>(), Always(BACKENDS_MAX), MMAPABLE),
         map("BUCKETS", Array, size_of::<Bucket>(), Buckets, MMAPABLE),
         map("TUPLES", Array, size_of::<Tuple>(), Slots, MMAPABLE),
         map("TUPLE_LOG", Array, size_of::<Tuple>(), LogPlaces, MMAPABLE),

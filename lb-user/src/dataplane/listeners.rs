@@ -4,7 +4,7 @@ use lb_common::bucket::HashKeys;
 use lb_common::listeners::{Name, PLACES, Place, enter};
 use lb_common::{BackendId, Endpoint, Listener, ServiceId};
 
-use super::mapping::{ReadWords, Words};
+use super::mapping::Words;
 
 /// Words of a [`Place`]: the head, two of the address, one to spare.
 const WORDS: usize = size_of::<Place>() / 8;
@@ -25,7 +25,10 @@ impl Listeners {
 
     /// Every listener with its endpoint.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Endpoint, Listener)> {
-        read(&self.words)
+        (0..PLACES).filter_map(|place| {
+            let place = self.at(place);
+            place.listener().map(|listener| (place.endpoint(), listener))
+        })
     }
 
     /// Publishes `listener` on `endpoint`, and takes it away from where it listened before.
@@ -68,7 +71,9 @@ impl Listeners {
     }
 
     fn at(&self, place: u32) -> Place {
-        at(&self.words, place)
+        let first = place as usize * WORDS;
+        let head = self.words.load(first);
+        Place::new(head, [self.words.load(first + 1), self.words.load(first + 2)])
     }
 
     /// Writes a place whose present endpoint, if any, stands elsewhere too: the head last, which publishes it.
@@ -79,18 +84,4 @@ impl Listeners {
         self.words.store(first + 2, place.address[1]);
         self.words.store(first, place.head);
     }
-}
-
-/// Every listener of a mapped table, with its endpoint.
-pub(super) fn read(words: &ReadWords) -> impl Iterator<Item = (Endpoint, Listener)> {
-    (0..PLACES).filter_map(|place| {
-        let place = at(words, place);
-        place.listener().map(|listener| (place.endpoint(), listener))
-    })
-}
-
-fn at(words: &ReadWords, place: u32) -> Place {
-    let first = place as usize * WORDS;
-    let head = words.load(first);
-    Place::new(head, [words.load(first + 1), words.load(first + 2)])
 }

@@ -127,6 +127,7 @@ pub struct Dataplane {
     ebpf: Ebpf,
     steering: Words,
     listeners: Listeners,
+    backends: Words,
     open_flows: Words,
     table: FlowTable,
     pins: PathBuf,
@@ -159,6 +160,7 @@ impl Dataplane {
         };
         let mut dataplane = Self {
             steering: map_words(&ebpf, "STEERING", SERVICES_MAX as usize)?,
+            backends: map_words(&ebpf, "BACKENDS", flows::BACKEND_WORDS)?,
             open_flows: map_words(&ebpf, "OPEN_FLOWS", BACKENDS_MAX as usize)?,
             listeners: Listeners::new(map_words(&ebpf, "LISTENERS", Listeners::WORDS)?, settings.keys),
             table: FlowTable::new(mappings, settings, settings::cpus()),
@@ -201,6 +203,7 @@ impl Dataplane {
         id: BackendId,
         backend: &Backend,
     ) -> Result<(), TableError> {
+        let backend = backend.of(service);
         self.array::<Backend>("BACKENDS")?.set(u32::from(id), backend, 0).map_err(refused("BACKENDS"))?;
         if !matches!(backend.forwarding(), Forwarding::Nat) {
             // Its replies do not pass here.

@@ -12,8 +12,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use lb_common::{SERVICES_MAX, ServiceId, Settings, Steer};
 
-use super::flows::{FlowRecord, FlowTimeouts, clock_ticks, services_of_backends};
-use super::listeners::{self, Listeners};
+use super::flows::{BACKEND_WORDS, FlowRecord, FlowTimeouts, clock_ticks, services_of_backends};
 use super::mapping::ReadWords;
 use super::table::{FlowTable, Mappings, Slot, TupleWords};
 use super::{OpenError, layout, settings};
@@ -21,7 +20,7 @@ use super::{OpenError, layout, settings};
 /// The pinned tables of one data plane, to be read.
 pub struct FlowView {
     table: FlowTable<ReadWords>,
-    listeners: ReadWords,
+    backends: ReadWords,
     steering: ReadWords,
     /// Tuples of the log that no controller has put beside their entries yet, by the place of the entry.
     logged: HashMap<usize, TupleWords>,
@@ -51,7 +50,7 @@ impl FlowView {
         };
         Ok(Self {
             table: FlowTable::new(mappings, settings, settings::cpus()),
-            listeners: map("LISTENERS", Listeners::WORDS)?,
+            backends: map("BACKENDS", BACKEND_WORDS)?,
             steering: map("STEERING", SERVICES_MAX as usize)?,
             logged: HashMap::new(),
         })
@@ -66,10 +65,10 @@ impl FlowView {
             });
         }
         let (view, now) = (&*self, clock_ticks());
-        let services = services_of_backends(listeners::read(&view.listeners));
+        let services = services_of_backends(&view.backends);
         view.table.slots().filter_map(move |slot| {
             let flow = slot.flow();
-            if timeouts.expired(flow.halves, now) {
+            if flow.halves.is_lease() || timeouts.expired(flow.halves, now) {
                 return None;
             }
             let client = if clients == Clients::Named { view.client(&slot) } else { None };
