@@ -37,6 +37,9 @@ pub enum XdpProgram {
 }
 
 impl XdpProgram {
+    /// Every program.
+    pub const ALL: [Self; 2] = [Self::Steer, Self::Pass];
+
     /// Its name in the object and in the kernel.
     pub(super) fn name(self) -> &'static str {
         match self {

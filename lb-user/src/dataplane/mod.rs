@@ -18,6 +18,7 @@ mod log_lines;
 mod mapping;
 mod object;
 mod pool;
+mod programs;
 mod run;
 mod settings;
 mod table;
@@ -43,6 +44,7 @@ pub use counters::ReasonCount;
 pub use explain::{Answer, ExplainError, Explainer};
 pub use flows::{FlowRecord, FlowTimeouts};
 pub use pool::PoolError;
+pub use programs::ProgramFacts;
 pub use run::{Outcome, RunError, XdpAction};
 pub use settings::{Sizes, default_flows, flows_in_table};
 pub use view::{Clients, FlowView};
@@ -147,7 +149,7 @@ impl Dataplane {
             None => settings::draw(sizes.into()).map_err(OpenError::Random)?,
         };
         let mut ebpf = object::load(pins, &settings, Traces::Left)?;
-        for program in [XdpProgram::Steer, XdpProgram::Pass] {
+        for program in XdpProgram::ALL {
             attach::load(&mut ebpf, program).map_err(|error| OpenError::Load(error.into()))?;
         }
         let [buckets, tuples, log, heads, snat] = FlowTable::words(&settings, settings::cpus());
