@@ -7,6 +7,8 @@
 
 pub mod affinity;
 pub mod answer;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod bucket;
 pub mod checksum;
 pub mod endpoint;

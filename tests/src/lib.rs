@@ -8,5 +8,6 @@ pub mod frame;
 pub mod icmp;
 pub mod lab;
 pub mod lan;
+pub mod packet_bench;
 pub mod processes;
 pub mod snapshot;

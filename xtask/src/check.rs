@@ -95,9 +95,9 @@ fn clippy(words: &[&str]) -> Result<()> {
     run_command(cargo(&["clippy"]).args(HOST).arg("--all-targets").args(words).arg("--").args(DENY_WARNINGS))
 }
 
-/// Both builds of the programs: the log lines are compiled only on request.
+/// All builds of the programs: log lines and the bench are compiled only on request.
 fn clippy_ebpf(words: &[&str]) -> Result<()> {
-    let features: [&[&str]; 2] = [&[], &["--features", "debug-log"]];
+    let features: [&[&str]; 3] = [&[], &["--features", "debug-log"], &["--features", "bench"]];
     features.into_iter().try_for_each(|features| {
         run_command(&mut cargo_ebpf(&[&["clippy"], words, features].concat(), &DENY_WARNINGS))
     })

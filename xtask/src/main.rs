@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod build_and_load;
 mod cargo;
@@ -46,6 +47,8 @@ enum Task {
     /// The same requests each time, none of them retried, and one table at the end. Exits with 1 if a
     /// request was lost under Baton. Needs root.
     Demo(demo::DemoArgs),
+    /// Measures what Baton costs, and holds it against the limits.
+    Bench(bench::BenchArgs),
     Leftovers(leftovers::LeftoversArgs),
 }
 
@@ -63,6 +66,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Check(args) => check::run(args),
         Task::Test(args) => test::run(args),
         Task::Demo(args) => demonstrate(args),
+        Task::Bench(args) => bench::run(args),
         Task::Leftovers(args) => leftovers::run(args),
     }
 }
