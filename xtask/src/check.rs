@@ -1,4 +1,5 @@
-//! `cargo xtask check`: everything that can be judged without root and without a kernel feature.
+//! `cargo xtask check`: everything that can be judged without root and without a kernel feature, and one step
+//! that root has in addition.
 //!
 //! The cheap steps come first; the first failure ends it.
 
@@ -11,7 +12,7 @@ use crate::cargo::{cargo, cargo_ebpf};
 use crate::run::{capture, run as run_command};
 use crate::setup::{self, Scope};
 use crate::steps::step;
-use crate::{build, tidy, workspace};
+use crate::{budget, build, privilege, tidy, workspace};
 
 /// Everything for the host, which is everything but the eBPF crate.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "lb-ebpf"];
@@ -30,6 +31,9 @@ pub(crate) struct CheckArgs {
     /// First repair what rustfmt and clippy can repair.
     #[arg(long)]
     fix: bool,
+    /// First make what the XDP programs cost the kernel's verifier now their budget. Needs root.
+    #[arg(long)]
+    update_budget: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +52,8 @@ enum Step {
     PanicGate,
     /// Unit and property tests of the host crates.
     UnitTests,
+    /// What the XDP programs cost the kernel's verifier. Needs root; without, it is skipped unless named.
+    Budget,
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
@@ -55,20 +61,24 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
     if args.fix {
         fix()?;
     }
+    if args.update_budget {
+        step("update-budget", budget::RENEW, budget::renew)?;
+    }
     let chosen = if args.steps.is_empty() { Step::value_variants() } else { &args.steps };
     for each in chosen {
-        each.run()?;
+        each.run(!args.steps.is_empty())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// All steps, for tasks that start with a check.
 pub(crate) fn all() -> Result<()> {
-    Step::value_variants().iter().try_for_each(|each| each.run())
+    Step::value_variants().iter().try_for_each(|each| each.run(false))
 }
 
 impl Step {
-    fn run(self) -> Result<()> {
+    /// `named`: somebody asked for this very step.
+    fn run(self, named: bool) -> Result<()> {
         let name = self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         step(&name, &format!("cargo xtask check {name}"), || match self {
             Self::Fmt => run_command(&mut cargo(&["fmt", "--all", "--check"])),
@@ -77,6 +87,7 @@ impl Step {
             Self::ClippyEbpf => clippy_ebpf(&[]),
             Self::Docs => docs(),
             Self::PanicGate => panic_gate(),
+            Self::Budget => programs_cost(named),
             Self::UnitTests => run_command(cargo(&["test"]).args(HOST).args(["--lib", "--bins"])),
         })
     }
@@ -124,6 +135,17 @@ fn panic_gate() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Only root can load the programs, and everything else here runs without: nobody is asked to become root who
+/// has not named this step.
+fn programs_cost(named: bool) -> Result<()> {
+    if !named && !privilege::is_root() {
+        println!("skipped, because only root can load the programs; `cargo xtask test` does it");
+        return Ok(());
+    }
+    setup::ensure(Scope::Kernel)?;
+    budget::check()
 }
 
 /// Both manglings of Rust name the module `core::panicking` like this.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod budget;
 mod build;
 mod build_and_load;
 mod cargo;

@@ -17,6 +17,11 @@ use crate::run::{exec, find};
 /// What a child under `sudo` must see to find the same tools; `sudo` itself clears them.
 const KEPT: [&str; 5] = ["PATH", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
 
+/// Whether this is root.
+pub(crate) fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 /// A command that will run as root, because of `why`.
 pub(crate) fn as_root(program: impl AsRef<OsStr>, why: &str) -> Result<Command> {
     let mut words = sudo(why)?.into_iter().chain([program.as_ref().to_owned()]);
@@ -27,7 +32,7 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>, why: &str) -> Result<Command> 
 
 /// The words to put before a command so that it runs as root: none if we are root already.
 pub(crate) fn sudo(why: &str) -> Result<Vec<OsString>> {
-    if Uid::effective().is_root() {
+    if is_root() {
         return Ok(Vec::new());
     }
     if find("sudo").is_none() {

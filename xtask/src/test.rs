@@ -11,7 +11,7 @@ use clap::Args;
 use crate::cargo::{self, cargo};
 use crate::setup::{self, Scope};
 use crate::steps::step;
-use crate::{check, leftovers, privilege, run, workspace};
+use crate::{budget, check, leftovers, privilege, run, workspace};
 
 /// Lab tests at the same time: each carries traffic and judges how long it takes.
 const LAB_THREADS: &str = "2";
@@ -35,6 +35,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     setup::ensure(Scope::Kernel)?;
     if !args.no_check {
         check::all()?;
+        if !privilege::is_root() {
+            step("budget", "cargo xtask check budget", budget::check)?;
+        }
     }
     step("build", "cargo xtask build", || {
         cargo::build(&["--package", "lb-user", "--package", "baton-tests", "--bins"])
