@@ -15,9 +15,8 @@ use lb_common::tables::service_flags::BREAK_AFFINITY;
 use lb_common::{Backend, BackendId, FlowKey, Forwarding, Half, Halves, Reason, Steer, Ticks};
 
 use crate::flows::Pinned;
-use crate::leases::Lease;
 use crate::pin::{Pin, pin, pin_anew};
-use crate::{backends, pools, services, settings};
+use crate::{backends, leases, pools, services};
 
 /// What [`open_flow`] has to know.
 #[repr(C)]
@@ -100,7 +99,11 @@ unsafe extern "C" fn open_flow(opening: *const Opening) -> u64 {
 pub(crate) fn open(opening: &Opening) -> (BackendId, u32) {
     // SAFETY: a reference is valid.
     let word = unsafe { open_flow(opening) };
-    (word as BackendId, (word >> 32) as u32)
+    let backend = word as BackendId;
+    if opening.has(opening::AFFINITY) && opening.has(opening::OPENS | opening::DATAGRAM) && backend != 0 {
+        leases::renew(&opening.key, backend, opening.now);
+    }
+    (backend, (word >> 32) as u32)
 }
 
 #[inline(always)]
@@ -180,19 +183,14 @@ fn for_new_flow(opening: &Opening, steering: Steer) -> BackendId {
         return unleased(opening, steering);
     }
     let Some(service) = services::get(opening.key.service) else { return 0 };
-    let lease = Lease::of(service, &opening.key);
-    let held = lease.backend(opening.now).filter(|held| {
+    let held = leases::holder(service, &opening.key, opening.now).filter(|held| {
         let breaks = service.has(BREAK_AFFINITY) && *held == steering.draining;
         !breaks && backends::get(*held).is_some_and(Backend::is_present)
     });
-    let backend = match held {
+    match held {
         Some(held) => held,
         None => unleased(opening, steering),
-    };
-    if backend != 0 && settings::commits() {
-        lease.renew(backend, service.affinity_ticks, opening.now);
     }
-    backend
 }
 
 #[inline(always)]

@@ -3,6 +3,7 @@
 //! What always holds:
 //! - An entry changes hands by one compare-and-exchange on its id, so two CPUs never both have it and no
 //!   packet sees half an entry.
+//! - A flow has one entry: whoever claims one looks for another afterwards.
 //! - A dry run changes nothing: it looks for room and takes none.
 //! - A live flow's entry is never taken ([`Worth::Kept`]): a new flow that finds no room is served without.
 
@@ -38,7 +39,7 @@ pub(crate) fn pin(key: &FlowKey, print: Fingerprint, pin: Pin, now: Ticks) -> Op
         if !settings::commits() {
             return Some(id);
         }
-        if place.claim(id, pin.halves)? {
+        if place.claim(id, pin.halves)? && !place.give_up_for_twin(print, id)? {
             tuples::log(key, place.slot(), print.tag());
             return Some(id);
         }
@@ -136,6 +137,53 @@ impl Place {
         }
         Some(true)
     }
+
+    /// Frees the entry again if another CPU has given the flow another one meanwhile: it looked for the flow,
+    /// as we did, before either had been written. Whoever sees the other's entry gives up its own.
+    #[inline(always)]
+    fn give_up_for_twin(&self, print: Fingerprint, id: Id) -> Option<bool> {
+        if has_twin(print.to_word(), self.slot()) == 0 {
+            return Some(false);
+        }
+        let entry = Pinned::at(self.slot())?.entry();
+        let claimed = self.seen & Id::MARKS | id.to_word();
+        // SAFETY: the entry lies within a map value. A mark that was set meanwhile stays, and so does the entry.
+        Some(unsafe { exchange(&raw mut (*entry).id, claimed, self.seen & Id::MARKS) })
+    }
+}
+
+/// Whether a flow has another entry than the one at `slot`; a function of its own, for the verifier's sake.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn has_twin(print: u64, slot: u32) -> u32 {
+    let print = Fingerprint::from_word(print);
+    let home = flows::home(print);
+    let is_there = holds(home, print.tag(), slot);
+    if is_there || !is_spilled(home) {
+        return u32::from(is_there);
+    }
+    u32::from(holds(flows::second(print), print.tag() | Id::AWAY, slot))
+}
+
+/// Whether a bucket holds a name elsewhere than at `slot`.
+#[inline(always)]
+fn holds(index: u32, name: u64, slot: u32) -> bool {
+    let Some(bucket) = bucket(index) else { return false };
+    for place in 0..ENTRIES {
+        // SAFETY: `place` is below the number of entries, and the bucket is a map value.
+        let id = unsafe { (&raw const (*bucket.cast::<Entry>().add(place)).id).read_volatile() };
+        if id & Id::NAME == name && index * ENTRIES as u32 + place as u32 != slot {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn is_spilled(home: u32) -> bool {
+    let Some(bucket) = bucket(home) else { return false };
+    // SAFETY: the bucket is a map value.
+    unsafe { (&raw const (*bucket).entries[0].id).read_volatile() & Id::SPILLED != 0 }
 }
 
 /// Looks for an entry of a bucket that is given up more easily than the best so far.

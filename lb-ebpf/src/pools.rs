@@ -30,12 +30,12 @@ static TURNS: PerCpuArray<u32, { SERVICES_MAX as usize }> = PerCpuArray::new();
 const CPU_STEP: u32 = 0x9e37_79b9;
 
 /// A new flow that needs a backend.
-struct NewFlow {
-    key: FlowKey,
+struct NewFlow<'a> {
+    key: &'a FlowKey,
     print: Fingerprint,
 }
 
-impl Circumstances for NewFlow {
+impl Circumstances for NewFlow<'_> {
     #[inline(always)]
     fn turn(&self) -> u32 {
         // SAFETY: the helper takes nothing.
@@ -78,7 +78,7 @@ impl Circumstances for NewFlow {
 #[inline(always)]
 pub(crate) fn backend_for(key: &FlowKey, print: Fingerprint, buffer: u32) -> BackendId {
     let Some(pool) = POOLS.get(pool::place(key.service, buffer)) else { return 0 };
-    choose(pool, &NewFlow { key: *key, print }).unwrap_or(0)
+    choose(pool, &NewFlow { key, print }).unwrap_or(0)
 }
 
 /// The backend that a flow without entry had under the pool before this one, if a hash says so by itself.
@@ -86,7 +86,7 @@ pub(crate) fn backend_for(key: &FlowKey, print: Fingerprint, buffer: u32) -> Bac
 pub(crate) fn earlier_backend_for(key: &FlowKey, print: Fingerprint, buffer: u32) -> Option<BackendId> {
     let pool = POOLS.get(pool::place(key.service, buffer ^ 1))?;
     match pool.policy()? {
-        Policy::Maglev | Policy::Sh => choose(pool, &NewFlow { key: *key, print }),
+        Policy::Maglev | Policy::Sh => choose(pool, &NewFlow { key, print }),
         _ => None,
     }
 }

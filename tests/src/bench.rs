@@ -110,6 +110,15 @@ impl Bench {
         counts.into_iter().map(|count| (count.reason, count.packets)).collect()
     }
 
+    /// A second handle on the same tables, beside the first.
+    ///
+    /// # Panics
+    ///
+    /// Panics if they cannot be adopted.
+    pub fn twin(&self) -> Dataplane {
+        Dataplane::open(&self.pins, FLOWS).expect("pins that can be adopted")
+    }
+
     /// Another handle on the same pins, as a restarted controller opens them.
     ///
     /// # Panics

@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{
-    BACKENDS_MAX, Backend, BackendId, Flow, FlowState, Halves, ServiceId, Ticks,
-};
+use lb_common::{BACKENDS_MAX, Backend, BackendId, Flow, FlowState, Halves, ServiceId, Ticks};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
