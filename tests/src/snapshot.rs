@@ -2,7 +2,6 @@
 //! was touched in between.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::path::Path;
 
 use aya::Pod;
@@ -13,9 +12,10 @@ use lb_common::pool::Pool;
 use lb_common::response::Times;
 use lb_common::snat::Slot;
 use lb_common::{Backend, BackendCounters, Service, Settings};
+use zerocopy::{Immutable, IntoBytes};
 
-/// Every value of every map, by the map's name.
-pub type Snapshot = BTreeMap<&'static str, Vec<String>>;
+/// Every byte of every map, by the map's name.
+pub type Snapshot = BTreeMap<&'static str, Vec<u8>>;
 
 /// Reads every map that is pinned in `pins`.
 ///
@@ -50,16 +50,26 @@ pub fn snapshot(pins: &Path) -> Snapshot {
     snapshot
 }
 
+/// The maps that hold something else by now.
+///
+/// # Panics
+///
+/// As [`snapshot`].
+pub fn touched_since(before: &Snapshot, pins: &Path) -> Vec<&'static str> {
+    let now = snapshot(pins);
+    now.into_iter().filter(|(name, bytes)| before[name] != *bytes).map(|(name, _)| name).collect()
+}
+
 fn open(pins: &Path, name: &str) -> MapData {
     MapData::from_pin(pins.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn array<T: Pod + Debug>(pins: &Path, name: &str) -> Vec<String> {
+fn array<T: Pod + IntoBytes + Immutable>(pins: &Path, name: &str) -> Vec<u8> {
     let map: Array<_, T> = Map::Array(open(pins, name)).try_into().expect("an array");
-    map.iter().map(|value| format!("{:?}", value.expect("a value"))).collect()
+    map.iter().flat_map(|value| value.expect("a value").as_bytes().to_vec()).collect()
 }
 
-fn per_cpu<T: Pod + Debug>(pins: &Path, name: &str) -> Vec<String> {
+fn per_cpu<T: Pod + IntoBytes + Immutable>(pins: &Path, name: &str) -> Vec<u8> {
     let map: PerCpuArray<_, T> = Map::PerCpuArray(open(pins, name)).try_into().expect("a per-CPU array");
-    map.iter().map(|values| format!("{:?}", &values.expect("values")[..])).collect()
+    map.iter().flat_map(|values| values.expect("values").as_bytes().to_vec()).collect()
 }

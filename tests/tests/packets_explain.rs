@@ -1,16 +1,24 @@
 //! `baton explain` asks a copy of the program: its answer is what the real program then does, and asking
 //! leaves no trace.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use baton::dataplane::{Answer, ExplainError, Explainer, FlowRecord, XdpAction};
-use baton_tests::bench::{A, ADDRESS_A, B, Bench, CLIENT, FLOWS, HOP_A, HOP_B, SERVICE, VIP};
+use baton_tests::bench::{
+    A, ADDRESS_A, ADDRESS_B, B, Bench, CLIENT, FLOWS, HOP_A, HOP_B, SERVICE, UPLINK, VIP,
+};
 use baton_tests::ends::Ends;
 use baton_tests::frame::{Segment, datagram, segment};
-use baton_tests::snapshot::snapshot;
+use baton_tests::snapshot::{snapshot, touched_since};
+use lb_common::affinity::Prefixes;
 use lb_common::endpoint::{TCP, UDP};
+use lb_common::pool::{Candidate, Policy, identity_of, steered_to};
 use lb_common::snat::PortRange;
-use lb_common::{BackendState, FlowState, Forwarding, Reason, Service, Steer};
+use lb_common::tables::service_flags::COUNT_OPEN;
+use lb_common::{BackendState, Endpoint, FlowState, Forwarding, Reason, Service, Steer};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// Asks, sees that nothing was touched, and lets the real program answer.
 #[track_caller]
@@ -19,9 +27,13 @@ fn explain(bench: &mut Bench, packet: &Segment) -> Answer {
     let mut explainer = Explainer::open(bench.pins()).unwrap();
     let answer = explainer.explain(&packet.frame(), packet.from).unwrap();
     drop(explainer);
-    assert_eq!(snapshot(bench.pins()), before, "asking changed something");
+    assert_eq!(touched_since(&before, bench.pins()), [""; 0], "asking changed something");
     let (reason, outcome) = bench.run(&packet.frame());
     assert_eq!((answer.reason.name(), &answer.outcome), (reason, &outcome), "what was said, what was done");
+    assert!(
+        touched_since(&before, bench.pins()).contains(&"REASON_COUNTERS"),
+        "a snapshot sees what is done"
+    );
     answer
 }
 
@@ -204,6 +216,53 @@ fn a_client_that_finds_no_port_is_told_so() {
     assert_eq!(explain(bench, &segment(ends.client, ends.vip, "S")).reason, Reason::NewFlow);
     let other = SocketAddr::new(ends.client.ip(), 40_002);
     assert_eq!(explain(bench, &segment(other, ends.vip, "S")).reason, Reason::SnatExhausted);
+}
+
+#[test]
+fn the_choice_from_a_pool_is_told_and_no_turn_is_taken_by_asking() {
+    // Turns are counted by CPU.
+    let mut cpu = CpuSet::new();
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    cpu.set((0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap()).unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &cpu).unwrap();
+    for policy in [Policy::Rr, Policy::Lc, Policy::Sh, Policy::Maglev, Policy::Random2] {
+        for affinity_ms in [0, 60_000] {
+            let bench = &mut pool(policy, affinity_ms);
+            let mut chosen = BTreeSet::new();
+            chosen.insert(explain(bench, &from_client("S")).backend.unwrap().0);
+            assert_eq!(explain(bench, &from_client("A")).reason, Reason::PinnedFlow);
+            let mut explainer = Explainer::open(bench.pins()).unwrap();
+            for number in 0..16 {
+                // Each address comes twice: with affinity the second one has a lease.
+                let client =
+                    SocketAddrV4::new(Ipv4Addr::from(0x0a00_0000 + number / 2), 40_000 + number as u16);
+                let syn = segment(client, VIP, "S");
+                let answer = explainer.explain(&syn.frame(), syn.from).unwrap();
+                let (reason, outcome) = bench.run(&syn.frame());
+                assert_eq!((answer.reason.name(), &answer.outcome), (reason, &outcome), "{policy:?}");
+                assert_eq!(answer.flow, None, "a lease is no flow");
+                chosen.insert(answer.backend.unwrap().0);
+            }
+            assert_eq!(chosen, BTreeSet::from([A, B]), "{policy:?}");
+            assert!(steered_to(explain(bench, &from_client("A")).steering.unwrap().active).is_some());
+        }
+    }
+}
+
+/// A service that is spread over both backends.
+fn pool(policy: Policy, affinity_ms: u64) -> Bench {
+    let mut bench = Bench::new();
+    let vip = Endpoint::tcp(SocketAddr::V4(VIP));
+    let flags = if policy.needs_loads() { COUNT_OPEN } else { 0 };
+    let service = Service::new(vip, UPLINK).with_flags(flags).with_affinity(affinity_ms, Prefixes::HOSTS);
+    bench.dataplane.set_service(SERVICE, &service).unwrap();
+    let candidate = |(backend, address)| {
+        let identity = identity_of(&Endpoint::tcp(SocketAddr::V4(address)));
+        Candidate { backend, weight: 1, limit: 0, identity }
+    };
+    let candidates = [(A, ADDRESS_A), (B, ADDRESS_B)].map(candidate);
+    bench.dataplane.spread(SERVICE, policy, &candidates, 0).unwrap();
+    bench
 }
 
 #[test]

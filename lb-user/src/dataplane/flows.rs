@@ -68,6 +68,11 @@ impl Default for FlowTimeouts {
 }
 
 impl FlowTimeouts {
+    /// Whether an entry is a flow, and none that has been silent for too long.
+    pub(super) fn admits(&self, halves: Halves, now: Ticks) -> bool {
+        !halves.is_lease() && !self.expired(halves, now)
+    }
+
     /// Whether a flow has been without packets for longer than its state allows, or a lease has run out.
     pub fn expired(&self, halves: Halves, now: Ticks) -> bool {
         if halves.is_lease() {
@@ -138,7 +143,8 @@ impl Dataplane {
         let record = |slot: Slot| {
             let flow = slot.flow();
             let service = services[usize::from(flow.backend)];
-            (!flow.halves.is_lease() && !timeouts.expired(flow.halves, now))
+            timeouts
+                .admits(flow.halves, now)
                 .then(|| FlowRecord::of(&flow, self.table.client(&slot), service, now))
         };
         self.table.slots().filter_map(record).collect()
@@ -150,7 +156,7 @@ impl Dataplane {
         let mut counts = vec![FlowCounts::default(); BACKENDS_MAX as usize];
         for slot in self.table.slots() {
             let flow = slot.flow();
-            if !flow.halves.is_lease() && !timeouts.expired(flow.halves, now) {
+            if timeouts.admits(flow.halves, now) {
                 let (state, awaits) = (flow.halves.state(), flow.halves.awaits_response());
                 counts[usize::from(flow.backend)].add(state, awaits, flow.halves.idle_ms(now));
             }

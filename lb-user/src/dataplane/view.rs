@@ -68,7 +68,7 @@ impl FlowView {
         let services = services_of_backends(&view.backends);
         view.table.slots().filter_map(move |slot| {
             let flow = slot.flow();
-            if flow.halves.is_lease() || timeouts.expired(flow.halves, now) {
+            if !timeouts.admits(flow.halves, now) {
                 return None;
             }
             let client = if clients == Clients::Named { view.client(&slot) } else { None };

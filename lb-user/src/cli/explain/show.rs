@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use lb_common::pool::steered_to;
 use lb_common::reason::Action;
 use lb_common::{BackendId, Reason};
 use serde::Serialize;
@@ -60,8 +61,12 @@ struct FlowEntry {
     idle_ms: u64,
 }
 
+/// Stands for a backend where new flows are spread over several; no backend can be called so.
+const POOL: &str = "(pool)";
+
 #[derive(Debug, Serialize)]
 struct Steering {
+    /// [`POOL`] if new flows are spread over several.
     active: Option<String>,
     draining: Option<String>,
     epoch: u32,
@@ -76,7 +81,10 @@ impl Explained {
         names: &BackendNames,
     ) -> Self {
         let name = |id: BackendId| names.shown(id).into_owned();
-        let named = |id: BackendId| (id != 0).then(|| name(id));
+        let named = |id: BackendId| match steered_to(id) {
+            Some(_) => Some(POOL.to_owned()),
+            None => (id != 0).then(|| name(id)),
+        };
         let (protocol, flags) = match question.transport {
             Transport::Tcp(flags) => ("tcp", Some(flags.to_string())),
             Transport::Udp => ("udp", None),
@@ -161,6 +169,7 @@ impl fmt::Display for Explained {
         }
         if let Some(Steering { active, draining, epoch }) = &self.steering {
             match active {
+                Some(active) if active == POOL => write!(f, "\nsteering: new flows spread over the pool")?,
                 Some(active) => write!(f, "\nsteering: new flows to {active}")?,
                 None => write!(f, "\nsteering: new flows to no backend")?,
             }
@@ -261,6 +270,17 @@ steering: new flows to a, old ones without an entry to b, which drains; epoch 5"
             "{text}"
         );
         assert!(text.contains("; its entry names backend b, pinned in epoch 4, established"), "{text}");
+    }
+
+    #[test]
+    fn a_pool_is_no_backend() {
+        let steering = Steer { active: lb_common::pool::steering_to(1), draining: 0, epoch: 7 };
+        let spread = explained(&Answer { steering: Some(steering), ..answer() });
+        assert!(
+            spread.to_string().ends_with("\nsteering: new flows spread over the pool; epoch 7"),
+            "{spread}"
+        );
+        assert_eq!(serde_json::to_value(spread).unwrap()["steering"]["active"], "(pool)");
     }
 
     #[test]
