@@ -10,7 +10,14 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// Flags of the eBPF target: BTF for the maps, version 3 of the instruction set for 32-bit jumps and atomics.
-const RUSTFLAGS: [&str; 3] = ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+/// Headers behind an Ethernet header are aligned to two bytes only; the machines that Baton is for read and
+/// write their words in one access all the same.
+const RUSTFLAGS: [&str; 4] = [
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+    "-Ctarget-cpu=v3",
+];
 
 /// Compiles the program `bin` of the crate `lb-ebpf` for machines of `arch` and returns where the object is,
 /// somewhere in `target_dir`.
