@@ -45,6 +45,33 @@ fn an_open_connection_stays_and_a_new_one_goes_to_the_standby() {
     });
 }
 
+#[test]
+fn an_operator_cuts_what_is_still_open_and_its_client_learns_at_once() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let refused = lab.baton(&["cut", lab.name()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("nothing drains"), "{said}");
+    let mut old = lab.connect();
+    old.get("/free").unwrap();
+    thread::scope(|scope| {
+        let rejuvenation = scope.spawn(|| lab.rejuvenate());
+        eventually("the old backend drains", || lab.states().contains(&"draining".to_owned()));
+        let cut = lab.baton(&["cut", lab.name(), "--json"]);
+        assert!(cut.status.success(), "{}", String::from_utf8_lossy(&cut.stderr));
+        let cut: serde_json::Value = serde_json::from_slice(&cut.stdout).unwrap();
+        assert_eq!(cut["flows"], 1, "{cut:#}");
+        let lost = old.get("/free").unwrap_err();
+        assert_eq!(lost.kind(), std::io::ErrorKind::ConnectionReset, "{lost}");
+        let (code, report) = rejuvenation.join().unwrap();
+        let report = report.unwrap();
+        assert_eq!((code, report["outcome"].as_str()), (Some(1), Some("completed_with_cuts")), "{report:#}");
+        assert_eq!(report["cut"].as_array().map(Vec::len), Some(1), "{report:#}");
+    });
+    assert_eq!(lab.connect().get("/free").unwrap().status, 200);
+}
+
 /// Waits for the client's FIN before it answers, as batch protocols do; the answer takes its time.
 const ANSWERS_AT_THE_END: &str = "
 import os, socketserver, time

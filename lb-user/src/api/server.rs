@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::status::ServiceStatus;
+use super::status::{Cut, ServiceStatus};
 use crate::recovery::event::Timed;
 use crate::recovery::report::Report;
 
@@ -37,6 +37,8 @@ pub enum Command {
         /// Whether to wait for the end.
         wait: bool,
     },
+    /// Cut what is still open on the backend that drains; the answer says what that was.
+    Cut(oneshot::Sender<Result<Cut, String>>),
     /// What happened, and what will.
     Events(oneshot::Sender<(Vec<Timed>, broadcast::Receiver<Timed>)>),
 }
@@ -55,6 +57,7 @@ pub fn serve(socket: &Path, commands: Commands) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/rejuvenate", post(rejuvenate))
+        .route("/v1/cut", post(cut))
         .route("/v1/events", get(events))
         .with_state(commands);
     tokio::spawn(async move {
@@ -82,6 +85,14 @@ struct RejuvenateQuery {
 async fn rejuvenate(State(commands): State<Commands>, Query(query): Query<RejuvenateQuery>) -> Response {
     match ask(&commands, |answer| Command::Rejuvenate { answer, wait: query.wait }).await {
         Some(Ok(report)) => Json(report).into_response(),
+        Some(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
+        None => ending(),
+    }
+}
+
+async fn cut(State(commands): State<Commands>) -> Response {
+    match ask(&commands, Command::Cut).await {
+        Some(Ok(cut)) => Json(cut).into_response(),
         Some(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
         None => ending(),
     }

@@ -59,3 +59,12 @@ pub struct PacketCount {
     /// How many.
     pub packets: u64,
 }
+
+/// What an operator has cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The backend that drained.
+    pub backend: BackendName,
+    /// Flows that were open there.
+    pub flows: u64,
+}

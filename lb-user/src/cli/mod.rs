@@ -3,6 +3,7 @@
 //! Exit codes, for every subcommand: 0 done, 1 it failed or something was lost, 2 wrong use or settings.
 
 mod attach;
+mod cut;
 mod detach;
 mod down;
 mod events;
@@ -43,6 +44,7 @@ enum Command {
     Down(down::DownArgs),
     Status(status::StatusArgs),
     Rejuvenate(rejuvenate::RejuvenateArgs),
+    Cut(cut::CutArgs),
     Events(events::EventsArgs),
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
@@ -67,6 +69,7 @@ pub fn run() -> ExitCode {
         Command::Down(args) => args.run(),
         Command::Status(args) => args.run(),
         Command::Rejuvenate(args) => args.run(),
+        Command::Cut(args) => args.run(),
         Command::Events(args) => args.run(),
         Command::Flows(args) => args.run(),
         Command::Explain(args) => args.run(),

@@ -151,6 +151,8 @@ pub enum Input {
         /// The request.
         request: RequestId,
     },
+    /// An operator wants the drain that is under way to end now; without one, nothing happens.
+    Cut,
     /// The journal can be written, or not any more and why.
     Journal(Result<(), String>),
 }

@@ -4,6 +4,7 @@
 //! any moment; the next one opens the same directories and takes everything up.
 
 mod error;
+mod first_start;
 mod history;
 mod layout;
 mod names;

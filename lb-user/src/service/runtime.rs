@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use lb_common::FlowState;
+use lb_common::{BackendState, FlowState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -15,14 +15,14 @@ use super::parts::Parts;
 use super::spec::{self, ServiceSpec};
 use super::tasks::{self, Reporter};
 use crate::api::server::{Command, Rejuvenation};
+use crate::api::status::Cut;
 use crate::clock::Now;
-use crate::driver::process::diagnosis;
 use crate::names::BackendName;
 use crate::paths::{Roots, ServicePaths};
 use crate::probe::Sample;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Journal, Record};
-use crate::recovery::{Coordinator, CutFlow, Input, Output, RequestId, State};
+use crate::recovery::{Coordinator, CutFlow, Input, Output, RequestId};
 
 /// How often flows are counted while something drains.
 const DRAIN_SCAN: Duration = Duration::from_millis(50);
@@ -34,8 +34,6 @@ const FORGET_PERIOD_MS: u64 = 2_000;
 const JOURNAL_RETRY_MS: u64 = 1_000;
 /// Inputs that may wait.
 const QUEUE: usize = 256;
-/// Lines of a command's output that an error message repeats.
-const LAST_LINES: usize = 5;
 
 /// A running controller.
 pub(super) struct Runtime {
@@ -55,7 +53,9 @@ pub(super) struct Runtime {
     next_request: RequestId,
     forgot_at: Now,
     /// Until the service has been up once, a command that fails ends the whole.
-    up_before: Option<Now>,
+    pub(super) up_before: Option<Now>,
+    /// The backend whose drain an operator has ended, until it is stopped, and what was open there.
+    cuts: Option<(BackendName, Vec<CutFlow>)>,
 }
 
 impl Runtime {
@@ -109,6 +109,7 @@ impl Runtime {
             next_request: 0,
             forgot_at: now,
             up_before,
+            cuts: None,
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
@@ -202,15 +203,27 @@ impl Runtime {
         for output in outputs {
             match output {
                 Output::Journal(_) => {}
-                Output::Steer(steering) => self.parts.steer(&steering),
+                Output::Steer(steering) => {
+                    // One that has to serve again after all is refused no longer.
+                    let again = self.cuts.take_if(|(backend, _)| steering.active.as_ref() == Some(backend));
+                    if let Some((backend, _)) = again {
+                        self.set_backend_state(&backend, BackendState::Present);
+                    }
+                    self.parts.steer(&steering);
+                }
                 Output::Start(name) => {
+                    self.set_backend_state(&name, BackendState::Present);
                     if let Some(backend) = self.parts.backends.get(&name) {
                         let start = tasks::start(name, backend.driver.clone(), self.reporter.clone());
                         self.actions.spawn(start);
                     }
                 }
                 Output::Stop(name) => {
-                    let cut = self.open_flows(&name);
+                    let cut = match self.cuts.take_if(|(backend, _)| *backend == name) {
+                        // What the operator has cut has ended since.
+                        Some((_, cut)) => cut,
+                        None => self.open_flows(&name),
+                    };
                     if let Some(backend) = self.parts.backends.get(&name) {
                         let stop = tasks::stop(name, backend.driver.clone(), cut, self.reporter.clone());
                         self.actions.spawn(stop);
@@ -287,6 +300,7 @@ impl Runtime {
         match command {
             // Whoever asked may have gone.
             Command::Status(answer) => drop(answer.send(self.status())),
+            Command::Cut(answer) => drop(answer.send(self.cut())),
             Command::Events(answer) => drop(answer.send(self.history.follow())),
             Command::Rejuvenate { answer, wait } => {
                 self.next_request += 1;
@@ -301,48 +315,28 @@ impl Runtime {
         }
     }
 
-    /// A command that ends before the service was ever up will not get better by being started again.
-    fn check_first_start(&mut self, input: &Input) -> Result<(), UpError> {
-        if self.up_before.is_none() {
-            return Ok(());
-        }
-        let (backend, why) = match input {
-            Input::Exited { backend, status, .. } => {
-                (backend, format!("the command {status} before it was ready"))
-            }
-            Input::StartFailed { backend, error } => (backend, error.clone()),
-            _ => return Ok(()),
+    /// Ends the drain that is under way: what is open when the backend is stopped is cut.
+    fn cut(&mut self) -> Result<Cut, String> {
+        let Some(backend) = self.coordinator.draining_backend().cloned() else {
+            return Err("nothing drains, so there is nothing to cut".into());
         };
-        let lines =
-            self.parts.backends.get(backend).map(|b| b.driver.last_lines(LAST_LINES)).unwrap_or_default();
-        Err(UpError::NeverReady(diagnosis::with_last_lines(why, &lines)))
+        let open = self.open_flows(&backend);
+        let flows = open.len() as u64;
+        tracing::info!(%backend, flows, "the operator ends the drain");
+        // Their clients learn at their next packet, and not when the processes are gone.
+        self.set_backend_state(&backend, BackendState::Refused);
+        self.cuts = Some((backend.clone(), open));
+        self.step(&Input::Cut);
+        self.report_flows();
+        Ok(Cut { backend, flows })
     }
 
-    fn check_first_ready(&mut self) -> Result<(), UpError> {
-        let Some(deadline) = self.up_before else { return Ok(()) };
-        let is_ready = |state| matches!(state, State::Active | State::Standby);
-        if self.coordinator.states().all(|(_, state)| is_ready(state)) {
-            self.up_before = None;
-            println!("service {} is up at {}: {}", self.spec.name, self.spec.vip, self.roles());
-            return Ok(());
+    /// Says what becomes of packets that are pinned to a backend.
+    fn set_backend_state(&mut self, name: &BackendName, state: BackendState) {
+        let Some(id) = self.parts.backends.get(name).map(|backend| backend.id) else { return };
+        if let Err(error) = self.parts.dataplane.set_backend_state(id, state) {
+            tracing::error!(backend = %name, %error, "the state of the backend could not be written");
         }
-        if Now::read().boot_ms < deadline.boot_ms {
-            return Ok(());
-        }
-        let late =
-            self.coordinator.states().find(|(_, state)| !is_ready(*state)).map(|(name, _)| name.clone());
-        let backend = late.and_then(|name| self.parts.backends.get(&name));
-        let pid = backend.and_then(|backend| backend.driver.alive()).map_or(0, |instance| instance.pid);
-        let lines = backend.map(|backend| backend.driver.last_lines(LAST_LINES)).unwrap_or_default();
-        let why = diagnosis::explain(self.spec.port, &diagnosis::listeners(pid), &lines);
-        let seconds = self.spec.policy.ready_deadline_ms as f64 / 1000.0;
-        Err(UpError::NeverReady(format!("not ready within {seconds} s: {why}")))
-    }
-
-    fn roles(&self) -> String {
-        let roles: Vec<_> =
-            self.coordinator.states().map(|(name, state)| format!("{name} is {state}")).collect();
-        roles.join(", ")
     }
 }
 

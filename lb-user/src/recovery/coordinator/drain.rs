@@ -88,6 +88,14 @@ impl Coordinator {
         }
     }
 
+    /// The operator has waited long enough: what is still open counts as overdue. Nothing is written down, for
+    /// a controller that resumes with the old deadline only waits longer.
+    pub(super) fn cut(&mut self, now: Now) {
+        if let Some(cycle) = self.cycle.as_mut() {
+            cycle.drain_deadline_ms = cycle.drain_deadline_ms.min(now.boot_ms);
+        }
+    }
+
     /// Whether a drained backend may be stopped at this moment: that can be written down, nobody else is out,
     /// and it is not the one to go back to.
     fn can_spare(&self, name: &BackendName) -> bool {

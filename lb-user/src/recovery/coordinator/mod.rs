@@ -85,6 +85,7 @@ impl Coordinator {
             Input::Flows { backend, open } => self.flows(&backend, open, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
             Input::Rejuvenate { request } => self.requested(request, now),
+            Input::Cut => self.cut(now),
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
             Input::Journal(result) => {
@@ -107,6 +108,13 @@ impl Coordinator {
     /// Where flows go.
     pub fn steering(&self) -> &Steering {
         &self.steering
+    }
+
+    /// The backend that drains.
+    pub fn draining_backend(&self) -> Option<&BackendName> {
+        let from = &self.cycle.as_ref()?.from;
+        let drains = matches!(self.backends.get(from)?.state, State::Draining | State::Drained);
+        Some(from).filter(|_| drains)
     }
 
     /// Rejuvenations begun since the journal began.

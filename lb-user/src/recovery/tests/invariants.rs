@@ -121,6 +121,11 @@ impl Checker {
                 let known = self.known_mut(backend);
                 (known.life, known.stopping) = (None, false);
             }
+            Input::Cut => {
+                if let Some(drain) = &mut self.drain {
+                    drain.deadline_ms = drain.deadline_ms.min(now.boot_ms);
+                }
+            }
             Input::Tick | Input::Sampled { .. } | Input::Rejuvenate { .. } | Input::Journal(_) => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use super::world::World;
 use super::{name, policy};
+use crate::recovery::Input;
 use crate::recovery::journal::Record;
 use crate::recovery::report::{Outcome, Reason};
 use crate::recovery::{Output, Policy};
@@ -63,6 +64,22 @@ fn flows_that_are_left_at_the_deadline_are_cut_and_named() {
     assert_eq!(report.cut[0].client, Some("10.0.0.1:1024".parse().unwrap()));
     assert!(report.drain_ms >= policy().drain_deadline_ms);
     assert!(world.said().contains("drain deadline passed, 2 flows are left"));
+}
+
+#[test]
+fn an_operator_may_end_a_drain_before_its_deadline() {
+    let mut world = World::up(policy());
+    world.tell(&Input::Cut);
+    assert_eq!(world.standing(), "a active, b standby", "there is nothing to cut");
+    world.machine("a").flows = 2;
+    let request = world.rejuvenate();
+    world.run(1_000);
+    assert_eq!(world.standing(), "a draining, b active");
+    world.tell(&Input::Cut);
+    world.run_until("a standby, b active");
+    let report = world.answers[&request].as_ref().unwrap();
+    assert_eq!((report.outcome, report.cut.len()), (Outcome::CompletedWithCuts, 2));
+    assert!(report.drain_ms < policy().drain_deadline_ms);
 }
 
 #[test]

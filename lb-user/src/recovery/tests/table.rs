@@ -50,6 +50,7 @@ fn inputs(world: &World) -> Vec<Input> {
         Input::Tick,
         Input::StartFailed { backend: backend(), error: "no such file".into() },
         Input::Rejuvenate { request: 77 },
+        Input::Cut,
         Input::Journal(Ok(())),
         Input::Journal(Err("no space left on device".into())),
         Input::Stopped { backend: backend(), cut: Vec::new() },
