@@ -141,9 +141,22 @@ impl Dataplane {
     }
 }
 
+/// How often the kernel is asked to verify a program.
+const LOAD_TRIES: u32 = 10;
+
 /// Loads a program into the kernel.
+///
+/// Verification takes a good part of a second, and the kernel gives it up with `EAGAIN` as soon as a signal
+/// is pending for the thread; whoever loads is expected to ask again.
 pub(super) fn load(ebpf: &mut Ebpf, which: XdpProgram) -> Result<(), ProgramError> {
-    program(ebpf, which).load()
+    let program = program(ebpf, which);
+    for _ in 1..LOAD_TRIES {
+        match program.load() {
+            Err(error) if os_error(&error) == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    program.load()
 }
 
 pub(super) fn program(ebpf: &mut Ebpf, which: XdpProgram) -> &mut Xdp {
