@@ -9,5 +9,6 @@ pub mod icmp;
 pub mod lab;
 pub mod lan;
 pub mod packet_bench;
+pub mod plane;
 pub mod processes;
 pub mod snapshot;

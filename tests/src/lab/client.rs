@@ -1,7 +1,7 @@
 //! A client that speaks HTTP by hand, so that a test decides when which byte is sent and read.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use baton::net::netns::{NetnsHandle, run_in};
 
@@ -25,8 +25,9 @@ pub struct Answer {
 
 impl Client {
     /// Connects from inside a namespace.
-    pub fn connect(from: &NetnsHandle, to: SocketAddrV4) -> io::Result<Self> {
-        let stream = run_in(from, || TcpStream::connect_timeout(&to.into(), PATIENCE)).unwrap()?;
+    pub fn connect(from: &NetnsHandle, to: impl Into<SocketAddr>) -> io::Result<Self> {
+        let to = to.into();
+        let stream = run_in(from, || TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream })
     }

@@ -1,0 +1,140 @@
+//! A machine of the plane, and what runs on it.
+
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use baton::net::mac::Mac;
+use baton::net::netns::{NetnsHandle, run_in};
+
+use crate::lab::{PATIENCE, aging_service, eventually};
+
+/// How often an echo looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A network namespace with one interface to the others.
+pub struct Machine {
+    /// Its namespace.
+    pub netns: NetnsHandle,
+    /// Its own address.
+    pub address: IpAddr,
+    /// The balancer's address on its network.
+    pub gateway: IpAddr,
+    pub(super) mac: Mac,
+    /// The balancer's interface towards it.
+    pub(super) leg: usize,
+}
+
+impl Machine {
+    /// A namespace as a file that any thread of this process can enter it by.
+    pub(super) fn path(netns: &NetnsHandle) -> PathBuf {
+        format!("/proc/self/fd/{}", netns.file().as_raw_fd()).into()
+    }
+
+    /// Runs something in the machine's namespace, on a thread of its own.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        run_in(&self.netns, work).expect("a namespace that can be entered")
+    }
+
+    /// Runs lines of `ip` commands.
+    pub fn ip(&self, lines: &[String]) {
+        batch(&self.netns, "ip", &["-batch", "-"], lines);
+    }
+
+    /// Opens a connection.
+    pub fn connect(&self, to: SocketAddr) -> TcpStream {
+        let stream = self.run(|| TcpStream::connect_timeout(&to, PATIENCE)).expect("a service that accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    /// How many TCP connections there are at a local port, the handshakes and closing ones included.
+    pub fn connections(&self, port: u16) -> usize {
+        let tables = self.run(|| ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("{SELF}/{table}"))));
+        let local = format!(":{port:04X}");
+        let is_counted = |line: &str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            // The states are those of `include/net/tcp_states.h`.
+            let [_, here, _, state, ..] = fields[..] else { return false };
+            here.ends_with(&local) && ![TIME_WAIT, CLOSED, LISTENS].contains(&state)
+        };
+        tables.iter().flatten().flat_map(|table| table.lines()).filter(|line| is_counted(line)).count()
+    }
+
+    /// Serves HTTP as the aging service's healthy twin.
+    pub(super) fn serve_http(&self, address: SocketAddr, name: &str) -> Running {
+        let mut command = Command::new(aging_service());
+        command.args(["--healthy", "--listen", &address.to_string(), "--backend", name]).stdin(Stdio::null());
+        let child = Running::Process(self.run(|| command.spawn()).expect("the aging service starts"));
+        eventually("the service listens", || {
+            self.run(|| TcpStream::connect_timeout(&address, PATIENCE)).is_ok()
+        });
+        child
+    }
+
+    /// Answers each datagram with its name and what it carried.
+    pub(super) fn serve_echo(&self, address: SocketAddr, name: u8) -> Running {
+        let socket = self.run(|| UdpSocket::bind(address)).expect("an address of the machine");
+        socket.set_read_timeout(Some(LOOK)).expect("a timeout");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut packet = [0; 2048];
+            packet[0] = name;
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut packet[1..]) {
+                    // Whether it arrives is for the client to judge.
+                    let _ = socket.send_to(&packet[..=length], from);
+                }
+            }
+        });
+        Running::Thread(stop, Some(thread))
+    }
+}
+
+/// The namespace of the thread that reads it.
+const SELF: &str = "/proc/thread-self/net";
+const TIME_WAIT: &str = "06";
+const CLOSED: &str = "07";
+const LISTENS: &str = "0A";
+
+/// Feeds lines to a program in a namespace; panics if it does not like one.
+pub(super) fn batch(netns: &NetnsHandle, program: &str, arguments: &[&str], lines: &[String]) {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped());
+    let mut child = run_in(netns, || command.spawn()).unwrap().expect(program);
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a reader");
+    assert!(child.wait().expect("an end").success(), "{program} refused one of {lines:#?}");
+}
+
+/// Something that runs on a machine until it is dropped.
+pub(super) enum Running {
+    /// A process.
+    Process(Child),
+    /// A thread of this process.
+    Thread(Arc<AtomicBool>, Option<JoinHandle<()>>),
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        match self {
+            Self::Process(child) => {
+                // It has no state to save; if it is gone already, that is what was wanted.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Self::Thread(stop, thread) => {
+                stop.store(true, Ordering::Relaxed);
+                let _ = thread.take().map(JoinHandle::join);
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The data plane by itself among real machines: clients, a balancer and backends, each in a network namespace
+//! of its own, with real packets on the cables between them and no controller.
+//!
+//! ```text
+//!   routed                                          switched (one arm)
+//!   client 0 --- c0 balancer b0 --- backend 0         client 0 ---+        +--- backend 0
+//!   client 1 --- c1          b1 --- backend 1         client 1 ---+ switch +--- backend 1
+//!                                                                 |
+//!                                                              balancer
+//! ```
+//!
+//! What always holds:
+//! - Every namespace is anonymous, so whatever happens to the test's process takes them along; only the pins have
+//!   a name, and they go when the plane is dropped.
+//! - Every sender finishes its checksums, because no network card would, so a wrong one loses its packet.
+//! - No machine has a route to anywhere but the others.
+
+#![expect(clippy::missing_panics_doc, reason = "a test fails by a panic, wherever in the plane")]
+
+mod conversations;
+mod machine;
+mod requests;
+mod wiring;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use baton::dataplane::{AttachPoint, Dataplane, FlowRecord, FlowTimeouts, Mode, Sizes, XdpProgram, unload};
+use baton::flow_counts::OpenFlows;
+use lb_common::endpoint::TCP;
+use lb_common::snat::PortRange;
+use lb_common::{Backend, BackendId, Endpoint, Forwarding, NextHop, Service, ServiceId, Steer};
+
+use crate::lab::eventually;
+
+pub use conversations::{Conversations, ask};
+pub use machine::Machine;
+pub use requests::{Requests, assert_nothing_lost};
+use wiring::Wiring;
+
+/// The service of every plane.
+pub const SERVICE: ServiceId = 3;
+/// The port of backends; of the VIP too where the destination is not rewritten.
+pub const BACKEND_PORT: u16 = 8080;
+/// The port of the VIP where the destination is rewritten.
+const VIP_PORT: u16 = 80;
+/// Flows that the table is made for.
+const FLOWS: u32 = 1 << 14;
+/// Ports that a service with `snat` lends.
+const SNAT_PORTS: PortRange = PortRange { first: 20_000, count: 10_000, group: 0 };
+
+/// What IP the machines speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What the machines are plugged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Each has a cable to the balancer, which is their router.
+    Routed,
+    /// All are plugged into one switch: the balancer sends everything out of the interface that it came in by.
+    Switched,
+}
+
+/// What a plane is to be like; the default is TCP over IPv4, two backends and one client, routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The IP that all speak.
+    pub family: Family,
+    /// The service's protocol, [`TCP`] or [`lb_common::endpoint::UDP`].
+    pub protocol: u8,
+    /// How many clients, up to 9.
+    pub clients: usize,
+    /// How many backends, up to 9.
+    pub backends: usize,
+    /// How they are connected.
+    pub layout: Layout,
+    /// How packets get to the backends.
+    pub forwarding: Forwarding,
+    /// Whether packets to the backends carry a source of the balancer's own.
+    pub snat: bool,
+    /// Bits of [`lb_common::tables::service_flags`].
+    pub flags: u8,
+    /// Longest packet on the clients' cables, in bytes.
+    pub client_mtu: u16,
+    /// Longest packet on the backends' cables, in bytes.
+    pub backend_mtu: u16,
+    /// Whether the data plane is told where replies go; otherwise it leaves that to the stack.
+    pub uplink: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            family: Family::V4,
+            protocol: TCP,
+            clients: 1,
+            backends: 2,
+            layout: Layout::Routed,
+            forwarding: Forwarding::Nat,
+            snat: false,
+            flags: 0,
+            client_mtu: 1500,
+            backend_mtu: 1500,
+            uplink: true,
+        }
+    }
+}
+
+/// A data plane at work, and the machines round it.
+pub struct Plane {
+    /// The data plane.
+    pub dataplane: Dataplane,
+    /// What it was made from.
+    pub options: Options,
+    wiring: Wiring,
+    pins: PathBuf,
+    services: Vec<machine::Running>,
+}
+
+/// The id of the backend of this number.
+pub fn id(backend: usize) -> BackendId {
+    BackendId::try_from(backend + 1).expect("few backends")
+}
+
+impl Plane {
+    /// Lays the cables and sets the data plane to work: new flows go to backend 0, where nothing listens yet.
+    pub fn new(options: Options) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("baton-plane-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let pins = PathBuf::from("/sys/fs/bpf").join(name);
+        let wiring = Wiring::lay(&options);
+        let sizes = Sizes { flows: FLOWS, snat_services: u32::from(options.snat) };
+        let dataplane = Dataplane::open(&pins, sizes).expect("a kernel that loads XDP programs");
+        let mut plane = Self { dataplane, options, wiring, pins, services: Vec::new() };
+        plane.tell_all();
+        plane.attach_all();
+        plane
+    }
+
+    /// Where clients reach the service.
+    pub fn vip(&self) -> SocketAddr {
+        let is_rewritten = matches!(self.options.forwarding, Forwarding::Nat);
+        (self.wiring.vip, if is_rewritten { VIP_PORT } else { BACKEND_PORT }).into()
+    }
+
+    /// A client's machine.
+    pub fn client(&self, number: usize) -> &Machine {
+        &self.wiring.clients[number]
+    }
+
+    /// A backend's machine.
+    pub fn backend(&self, number: usize) -> &Machine {
+        &self.wiring.backends[number]
+    }
+
+    /// The balancer's machine.
+    pub fn balancer(&self) -> &Machine {
+        &self.wiring.balancer
+    }
+
+    /// Where the service listens on a backend.
+    fn listens_on(&self, backend: usize) -> SocketAddr {
+        let address = match self.options.forwarding {
+            Forwarding::Nat => self.backend(backend).address,
+            Forwarding::Dsr | Forwarding::Ipip => self.wiring.vip,
+        };
+        (address, BACKEND_PORT).into()
+    }
+
+    /// Starts the service on every backend: HTTP for TCP, an echo for UDP. Each answers with its own name, which
+    /// is the number of its backend.
+    pub fn serve(&mut self) {
+        for number in 0..self.options.backends {
+            let (machine, address) = (&self.wiring.backends[number], self.listens_on(number));
+            self.services.push(if self.options.protocol == TCP {
+                machine.serve_http(address, &number.to_string())
+            } else {
+                machine.serve_echo(address, number as u8)
+            });
+        }
+    }
+
+    /// The handover: new flows go to backend `to` from now on, and the one that had them drains.
+    pub fn handover(&self, to: usize) {
+        let Steer { active, epoch, .. } = self.dataplane.steering(SERVICE);
+        self.dataplane.steer(SERVICE, Steer { active: id(to), draining: active, epoch: epoch + 1 });
+    }
+
+    /// The end of a drain: nothing drains any longer.
+    pub fn settle(&self) {
+        let steer = self.dataplane.steering(SERVICE);
+        self.dataplane.steer(SERVICE, Steer { draining: 0, ..steer });
+    }
+
+    /// Waits until the data plane has sent `packets` more packets to a backend.
+    pub fn until_packets(&self, backend: usize, packets: u64) {
+        let sent = || self.dataplane.backend_counters(id(backend)).expect("counters").packets_in;
+        let enough = sent() + packets;
+        eventually(&format!("backend {backend} gets {packets} packets"), || sent() >= enough);
+    }
+
+    /// Waits until no client has a connection to a backend, as the backend's own kernel sees it.
+    pub fn until_drained(&self, backend: usize) {
+        let machine = self.backend(backend);
+        eventually(&format!("backend {backend} is drained"), || machine.connections(BACKEND_PORT) == 0);
+    }
+
+    /// The open flows of a backend by the table.
+    pub fn open_flows(&self, backend: usize) -> OpenFlows {
+        self.dataplane.count_flows(&FlowTimeouts::default())[usize::from(id(backend))].open
+    }
+
+    /// Every flow of the table.
+    pub fn flows(&mut self) -> Vec<FlowRecord> {
+        self.dataplane.flows(&FlowTimeouts::default())
+    }
+
+    /// Packets by the reason for what became of them.
+    pub fn reasons(&self) -> BTreeMap<&'static str, u64> {
+        let counts = self.dataplane.reasons().expect("counters");
+        counts.into_iter().map(|count| (count.reason, count.packets)).collect()
+    }
+
+    /// Tells the data plane again that the cable to a backend passes no longer packet than this.
+    pub fn narrow(&mut self, backend: usize, mtu: u16) {
+        self.wiring.narrow(backend, mtu);
+        let hop = self.wiring.hop_to(&self.wiring.backends[backend], mtu);
+        self.dataplane.set_backend_hop(id(backend), hop).expect("a hop");
+    }
+
+    fn tell_all(&mut self) {
+        let Options { protocol, backends, client_mtu, backend_mtu, .. } = self.options;
+        let uplink = match self.options.uplink {
+            true => self.wiring.hop_to(&self.wiring.clients[0], client_mtu),
+            false => NextHop::default(),
+        };
+        let mut service = Service::new(Endpoint::new(self.vip(), protocol), uplink);
+        if self.options.snat {
+            service = service.with_snat(SNAT_PORTS);
+        }
+        let service = service.with_flags(self.options.flags);
+        self.dataplane.set_service(SERVICE, &service).expect("a service");
+        for number in 0..backends {
+            let machine = &self.wiring.backends[number];
+            let endpoint = Endpoint::new((machine.address, BACKEND_PORT).into(), protocol);
+            let local: IpAddr = machine.gateway;
+            let backend = Backend::new(endpoint, self.wiring.hop_to(machine, backend_mtu), local.into())
+                .with_forwarding(self.options.forwarding);
+            self.dataplane.set_backend(SERVICE, id(number), &backend).expect("a backend");
+        }
+        self.dataplane.steer(SERVICE, Steer { active: id(0), draining: 0, epoch: 1 });
+    }
+
+    /// Steers on every interface of the balancer; whatever is at the other end lets everything pass.
+    fn attach_all(&mut self) {
+        for (number, cable) in self.wiring.cables().iter().enumerate() {
+            for (netns, interface, program, link) in [
+                (&cable.near_netns, &cable.near, XdpProgram::Steer, "near"),
+                (&cable.far_netns, &cable.far, XdpProgram::Pass, "far"),
+            ] {
+                let point = AttachPoint { netns: Some(netns.clone()), interface: interface.clone(), program };
+                let link = format!("link_{link}_{number}");
+                self.dataplane.attach(&point, &link, Mode::Native).expect("native XDP on veth");
+            }
+        }
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        unload(&self.pins).expect("pins that can be removed");
+        if std::thread::panicking() {
+            eprintln!("the data plane counted {:?}", self.reasons());
+        }
+    }
+}
