@@ -58,6 +58,14 @@ fn requests_go_on_over_handovers_where_all_packets_come_and_go_by_one_interface(
 }
 
 #[test]
+fn requests_with_a_vlan_tag_go_on_over_handovers() {
+    for family in [Family::V4, Family::V6] {
+        let layout = Layout::Tagged(7);
+        hand_over_there_and_back(&mut Plane::new(Options { family, layout, ..Options::default() }));
+    }
+}
+
+#[test]
 fn requests_that_come_in_by_several_interfaces_go_on_over_handovers() {
     for family in [Family::V4, Family::V6] {
         let options = Options { family, clients: 3, uplink: false, ..Options::default() };
@@ -95,7 +103,8 @@ fn a_syn_that_is_sent_again_after_a_handover_goes_where_the_first_went() {
         eventually("the SYN has pinned its flow", || !plane.flows().is_empty());
         plane.handover(1);
         deaf(&plane, "del");
-        assert_eq!(connecting.join().unwrap().get("/free").unwrap().backend, "0");
+        let mut client = connecting.join().unwrap();
+        assert_eq!(client.get("/free").unwrap().backend, "0");
         assert!(plane.reasons()["syn_retransmit"] > 0, "{:?}", plane.reasons());
         let [flow] = plane.flows()[..] else { panic!("{:?}", plane.flows()) };
         assert_eq!((flow.backend, flow.state), (id(0), FlowState::Established));

@@ -26,7 +26,7 @@ fn over_a_handover(mut plane: Plane) -> Vec<Vec<u8>> {
 fn options() -> impl Iterator<Item = Options> {
     let families = [Family::V4, Family::V6].into_iter();
     families.flat_map(|family| {
-        [Layout::Routed, Layout::Switched].map(|layout| Options {
+        [Layout::Routed, Layout::Switched, Layout::Tagged(7)].map(|layout| Options {
             family,
             layout,
             protocol: UDP,

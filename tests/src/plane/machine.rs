@@ -1,7 +1,7 @@
 //! A machine of the plane, and what runs on it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -79,6 +79,12 @@ impl Machine {
         child
     }
 
+    /// Unpacks what arrives in IP-in-IP.
+    pub(super) fn decapsulate(&self) -> Running {
+        let version = if self.address.is_ipv4() { "4" } else { "6" };
+        gear(&self.netns, include_str!("decapsulate.py"), &[version.to_owned()])
+    }
+
     /// Answers each datagram with its name and what it carried.
     pub(super) fn serve_echo(&self, address: SocketAddr, name: u8) -> Running {
         let socket = self.run(|| UdpSocket::bind(address)).expect("an address of the machine");
@@ -113,6 +119,17 @@ pub(super) fn batch(netns: &NetnsHandle, program: &str, arguments: &[&str], line
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a reader");
     assert!(child.wait().expect("an end").success(), "{program} refused one of {lines:#?}");
+}
+
+/// Starts gear that the kernel may lack, written in Python, and waits until it is ready.
+pub(super) fn gear(netns: &NetnsHandle, script: &str, arguments: &[String]) -> Running {
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = run_in(netns, || command.spawn()).unwrap().expect("python3");
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut said).expect("a line");
+    assert_eq!(said, "ready\n");
+    Running::Process(child)
 }
 
 /// Something that runs on a machine until it is dropped.

@@ -67,6 +67,9 @@ pub enum Layout {
     Routed,
     /// All are plugged into one switch: the balancer sends everything out of the interface that it came in by.
     Switched,
+    /// The same, and the switch sends the balancer everything with the tag of this VLAN. The balancer's stack does
+    /// not know it, so only what the data plane sends arrives anywhere.
+    Tagged(u16),
 }
 
 /// What a plane is to be like; the default is TCP over IPv4, two backends and one client, routed.
@@ -84,7 +87,8 @@ pub struct Options {
     pub layout: Layout,
     /// How packets get to the backends.
     pub forwarding: Forwarding,
-    /// Whether packets to the backends carry a source of the balancer's own.
+    /// Whether packets to the backends carry a source of the balancer's own; then backends know no other way than
+    /// to the balancer itself.
     pub snat: bool,
     /// Bits of [`lb_common::tables::service_flags`].
     pub flags: u8,
@@ -180,6 +184,9 @@ impl Plane {
     pub fn serve(&mut self) {
         for number in 0..self.options.backends {
             let (machine, address) = (&self.wiring.backends[number], self.listens_on(number));
+            if self.options.forwarding == Forwarding::Ipip {
+                self.services.push(machine.decapsulate());
+            }
             self.services.push(if self.options.protocol == TCP {
                 machine.serve_http(address, &number.to_string())
             } else {

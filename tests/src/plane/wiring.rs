@@ -9,11 +9,13 @@ use baton::net::netns::{NetnsHandle, run_in};
 use baton::net::{offload, sysctl};
 use lb_common::{Forwarding, NextHop};
 
-use super::machine::{Machine, batch};
+use super::machine::{Machine, Running, batch, gear};
 use super::{Family, Layout, Options};
 
 /// What a machine's own interface is called.
 const ETH: &str = "eth0";
+/// What the switch's port to the balancer is called.
+const TRUNK: &str = "lb";
 
 /// A cable of which the balancer holds the near end.
 pub(super) struct Cable {
@@ -37,6 +39,7 @@ pub(super) struct Wiring {
     pub(super) clients: Vec<Machine>,
     pub(super) backends: Vec<Machine>,
     switch: Option<NetnsHandle>,
+    _switching: Option<Running>,
     legs: Vec<Leg>,
 }
 
@@ -88,11 +91,11 @@ impl Wiring {
         let vip = vip(options.family);
         let balancer = namespace();
         let netlink = Netlink::open(&balancer).unwrap();
-        let switch = (options.layout == Layout::Switched).then(namespace);
+        let switch = (options.layout != Layout::Routed).then(namespace);
         let (mut legs, mut machines) = (Vec::new(), Vec::new());
         if let Some(switch) = &switch {
             let mtu = options.client_mtu.max(options.backend_mtu);
-            legs.push(Leg::plug(&netlink, end(ETH, NEAR, 0), switch, end("lb", PORT, 99), mtu).await);
+            legs.push(Leg::plug(&netlink, end(ETH, NEAR, 0), switch, end(TRUNK, PORT, 99), mtu).await);
         }
         for number in (0..options.clients).chain((0..options.backends).map(|n| FIRST_BACKEND + n)) {
             let netns = namespace();
@@ -115,10 +118,10 @@ impl Wiring {
         }
         let backends = machines.split_off(options.clients);
         let balancer = Machine { netns: balancer, address: vip, gateway: vip, mac: legs[0].mac, leg: 0 };
-        Self { vip, balancer, clients: machines, backends, switch, legs }
+        Self { vip, balancer, clients: machines, backends, switch, _switching: None, legs }
     }
 
-    fn give_addresses(self, options: &Options) -> Self {
+    fn give_addresses(mut self, options: &Options) -> Self {
         let (flag, full) = if options.family == Family::V4 { ("", 32) } else { (" nodad", 128) };
         let vip = self.vip;
         let mut balancer = vec!["link set lo up".to_owned(), format!("addr add {vip}/{full} dev lo{flag}")];
@@ -130,8 +133,14 @@ impl Wiring {
                 "link set lo up".to_owned(),
                 format!("link set {ETH} up"),
                 format!("addr add {own}/{prefix} dev {ETH}{flag}"),
-                format!("route add default via {gateway}"),
             ];
+            if !options.snat || number < FIRST_BACKEND {
+                lines.push(format!("route add default via {gateway}"));
+            }
+            if let Layout::Tagged(_) = options.layout {
+                let mac = self.legs[machine.leg].mac;
+                lines.push(format!("neigh add {gateway} lladdr {mac} dev {ETH}"));
+            }
             if !matches!(options.forwarding, Forwarding::Nat) && number >= FIRST_BACKEND {
                 lines.extend(answers_by_itself(options, &self.clients, vip, full, flag));
             }
@@ -144,16 +153,7 @@ impl Wiring {
             client.ip(&routes.collect::<Vec<_>>());
         }
         self.balancer.ip(&balancer);
-        if let Some(switch) = &self.switch {
-            let mut lines = vec!["link add br type bridge forward_delay 0 mcast_snooping 0".to_owned()];
-            lines.push("link set br up".to_owned());
-            let clients = (0..options.clients).map(|n| format!("c{n}"));
-            let backends = (0..options.backends).map(|n| format!("b{n}"));
-            for port in clients.chain(backends).chain(["lb".to_owned()]) {
-                lines.extend([format!("link set {port} master br"), format!("link set {port} up")]);
-            }
-            batch(switch, "ip", &["-batch", "-"], &lines);
-        }
+        self._switching = self.switch.as_ref().and_then(|switch| set_up_switch(switch, options));
         self.finish_checksums();
         self
     }
@@ -195,10 +195,27 @@ impl Wiring {
             far: far.to_owned(),
         };
         match &self.switch {
-            Some(switch) => vec![cable(0, switch, "lb")],
+            Some(switch) => vec![cable(0, switch, TRUNK)],
             None => self.machines().map(|machine| cable(machine.leg, &machine.netns, ETH)).collect(),
         }
     }
+}
+
+/// Lets frames pass between the ports of a switch; what does it, if that is not the kernel.
+fn set_up_switch(switch: &NetnsHandle, options: &Options) -> Option<Running> {
+    let clients = (0..options.clients).map(|n| format!("c{n}"));
+    let backends = (0..options.backends).map(|n| format!("b{n}"));
+    let ports: Vec<_> = std::iter::once(TRUNK.to_owned()).chain(clients).chain(backends).collect();
+    let up: Vec<_> = ports.iter().map(|port| format!("link set {port} up")).collect();
+    batch(switch, "ip", &["-batch", "-"], &up);
+    if let Layout::Tagged(vlan) = options.layout {
+        let arguments: Vec<_> = std::iter::once(vlan.to_string()).chain(ports).collect();
+        return Some(gear(switch, include_str!("vlan_switch.py"), &arguments));
+    }
+    let mut lines = vec!["link add bridge0 up type bridge forward_delay 0 mcast_snooping 0".to_owned()];
+    lines.extend(ports.iter().map(|port| format!("link set {port} master bridge0")));
+    batch(switch, "ip", &["-batch", "-"], &lines);
+    None
 }
 
 /// What lets a backend answer clients in the VIP's name, past the balancer.
@@ -209,7 +226,7 @@ fn answers_by_itself(
     full: u8,
     flag: &str,
 ) -> Vec<String> {
-    assert_eq!(options.layout, Layout::Switched, "routed backends have no way past the balancer");
+    assert_ne!(options.layout, Layout::Routed, "routed backends have no way past the balancer");
     let on_link = clients.iter().map(|client| format!("route add {}/{full} dev {ETH}", client.address));
     std::iter::once(format!("addr add {vip}/{full} dev lo{flag}")).chain(on_link).collect()
 }
