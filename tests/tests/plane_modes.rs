@@ -5,7 +5,7 @@ use lb_common::Forwarding;
 use lb_common::endpoint::UDP;
 
 /// Packets that make sure that every kind of request has come by.
-const ENOUGH: u64 = 400;
+const ENOUGH: u64 = 800;
 
 fn hand_over_under_requests(plane: &mut Plane) {
     plane.serve();

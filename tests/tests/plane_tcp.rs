@@ -8,7 +8,7 @@ use lb_common::FlowState;
 use lb_common::tables::service_flags::DRAIN_ONLY;
 
 /// Packets that make sure that every kind of request has come by.
-const ENOUGH: u64 = 400;
+const ENOUGH: u64 = 800;
 
 /// Hands over to the other backend and back, each time with a whole drain, while every client makes requests.
 fn hand_over_there_and_back(plane: &mut Plane) {

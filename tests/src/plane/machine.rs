@@ -57,15 +57,29 @@ impl Machine {
 
     /// How many TCP connections there are at a local port, the handshakes and closing ones included.
     pub fn connections(&self, port: u16) -> usize {
-        let tables = self.run(|| ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("{SELF}/{table}"))));
         let local = format!(":{port:04X}");
-        let is_counted = |line: &str| {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            // The states are those of `include/net/tcp_states.h`.
-            let [_, here, _, state, ..] = fields[..] else { return false };
-            here.ends_with(&local) && ![TIME_WAIT, CLOSED, LISTENS].contains(&state)
-        };
-        tables.iter().flatten().flat_map(|table| table.lines()).filter(|line| is_counted(line)).count()
+        let is_over = |state: &String| [TIME_WAIT, CLOSED, LISTENS].contains(&state.as_str());
+        self.sockets().iter().filter(|(here, state)| here.ends_with(&local) && !is_over(state)).count()
+    }
+
+    /// Waits until something listens on one of the machine's own addresses, without a connection to it.
+    pub fn until_listening(&self, address: SocketAddr) {
+        let port = format!(":{:04X}", address.port());
+        eventually("the service listens", || {
+            let lines = self.sockets();
+            lines.iter().any(|(local, state)| local.ends_with(&port) && state == LISTENS)
+        });
+    }
+
+    /// The local end and the state of every TCP socket, as the kernel writes them.
+    fn sockets(&self) -> Vec<(String, String)> {
+        let tables = self.run(|| ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("{SELF}/{table}"))));
+        let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+        let ends = lines.filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            Some((fields.next()?.to_owned(), fields.nth(1)?.to_owned()))
+        });
+        ends.collect()
     }
 
     /// Serves HTTP as the aging service's healthy twin.
@@ -73,9 +87,7 @@ impl Machine {
         let mut command = Command::new(aging_service());
         command.args(["--healthy", "--listen", &address.to_string(), "--backend", name]).stdin(Stdio::null());
         let child = Running::Process(self.run(|| command.spawn()).expect("the aging service starts"));
-        eventually("the service listens", || {
-            self.run(|| TcpStream::connect_timeout(&address, PATIENCE)).is_ok()
-        });
+        self.until_listening(address);
         child
     }
 
@@ -107,6 +119,7 @@ impl Machine {
 
 /// The namespace of the thread that reads it.
 const SELF: &str = "/proc/thread-self/net";
+/// States of TCP sockets (`include/net/tcp_states.h`).
 const TIME_WAIT: &str = "06";
 const CLOSED: &str = "07";
 const LISTENS: &str = "0A";

@@ -171,7 +171,7 @@ impl Plane {
     }
 
     /// Where the service listens on a backend.
-    fn listens_on(&self, backend: usize) -> SocketAddr {
+    pub fn listens_on(&self, backend: usize) -> SocketAddr {
         let address = match self.options.forwarding {
             Forwarding::Nat => self.backend(backend).address,
             Forwarding::Dsr | Forwarding::Ipip => self.wiring.vip,
@@ -207,11 +207,24 @@ impl Plane {
         self.dataplane.steer(SERVICE, Steer { draining: 0, ..steer });
     }
 
-    /// Waits until the data plane has sent `packets` more packets to a backend.
+    /// Waits until `packets` more packets have gone to a backend or come from it.
     pub fn until_packets(&self, backend: usize, packets: u64) {
-        let sent = || self.dataplane.backend_counters(id(backend)).expect("counters").packets_in;
+        self.until_more(&[backend], packets);
+    }
+
+    /// Waits until `packets` more packets have gone to backends or come from them.
+    pub fn until_sent(&self, packets: u64) {
+        self.until_more(&(0..self.options.backends).collect::<Vec<_>>(), packets);
+    }
+
+    fn until_more(&self, backends: &[usize], packets: u64) {
+        let of = |backend: &usize| {
+            let counters = self.dataplane.backend_counters(id(*backend)).expect("counters");
+            counters.packets_in + counters.packets_out
+        };
+        let sent = || backends.iter().map(of).sum::<u64>();
         let enough = sent() + packets;
-        eventually(&format!("backend {backend} gets {packets} packets"), || sent() >= enough);
+        eventually(&format!("{packets} packets pass for backends {backends:?}"), || sent() >= enough);
     }
 
     /// Waits until no client has a connection to a backend, as the backend's own kernel sees it.
@@ -236,11 +249,16 @@ impl Plane {
         counts.into_iter().map(|count| (count.reason, count.packets)).collect()
     }
 
-    /// Tells the data plane again that the cable to a backend passes no longer packet than this.
-    pub fn narrow(&mut self, backend: usize, mtu: u16) {
-        self.wiring.narrow(backend, mtu);
-        let hop = self.wiring.hop_to(&self.wiring.backends[backend], mtu);
+    /// Lets no longer packet pass on the cable to a backend, and tells the data plane.
+    pub fn narrow_backend(&mut self, backend: usize, mtu: u16) {
+        let hop = self.wiring.narrow(&self.wiring.backends[backend], mtu);
         self.dataplane.set_backend_hop(id(backend), hop).expect("a hop");
+    }
+
+    /// Lets no longer packet pass on the cable to the first client, and tells the data plane.
+    pub fn narrow_client(&mut self, mtu: u16) {
+        let hop = self.wiring.narrow(&self.wiring.clients[0], mtu);
+        self.dataplane.set_uplink(SERVICE, hop).expect("a hop");
     }
 
     fn tell_all(&mut self) {

@@ -178,11 +178,10 @@ impl Wiring {
         NextHop { ifindex: leg.index, destination, source, mtu, vlan: 0 }
     }
 
-    /// Lets no longer packet pass on the cable of a backend.
-    pub(super) fn narrow(&self, backend: usize, mtu: u16) {
-        let backend = &self.backends[backend];
-        backend.ip(&[format!("link set {ETH} mtu {mtu}")]);
-        self.balancer.ip(&[format!("link set {} mtu {mtu}", self.legs[backend.leg].name)]);
+    /// Lets no longer packet pass to a machine, whose cable drops what is longer; the hop to it from then on.
+    pub(super) fn narrow(&self, machine: &Machine, mtu: u16) -> NextHop {
+        machine.ip(&[format!("link set {ETH} mtu {mtu}")]);
+        self.hop_to(machine, mtu)
     }
 
     /// The cables whose near end is the balancer's.

@@ -1,0 +1,68 @@
+//! Narrow ways: full-size requests and responses arrive whole, whoever has to learn how much passes.
+
+use baton_tests::plane::{Family, Options, Plane, assert_nothing_lost};
+
+/// Packets that make sure that every kind of request has come by.
+const ENOUGH: u64 = 1200;
+
+/// Large requests and large responses, each on a connection of its own and on one that stays open.
+const LARGE: [&str; 4] = [
+    "name=up,path=/upload,mode=close,upload=100k,check=receipt",
+    "name=down,path=/large?bytes=100000,mode=close,check=crc32,length=100000",
+    "name=up-again,path=/upload,mode=keep-alive,requests=1000,idle=1m,upload=100k,check=receipt",
+    "name=down-again,path=/large?bytes=100000,mode=keep-alive,requests=1000,idle=1m,check=crc32,length=100000",
+];
+
+fn both_families(test: impl Fn(Options)) {
+    for family in [Family::V4, Family::V6] {
+        test(Options { family, ..Options::default() });
+    }
+}
+
+#[test]
+fn ends_of_a_connection_over_a_narrow_way_agree_on_segments_that_pass() {
+    both_families(|options| {
+        for (client_mtu, backend_mtu) in [(1500, 1400), (1400, 1500)] {
+            let mut plane = Plane::new(Options { client_mtu, backend_mtu, ..options });
+            plane.serve();
+            let requests = plane.requests_of(0, &LARGE[..2]);
+            plane.until_packets(0, ENOUGH);
+            plane.handover(1);
+            plane.until_packets(1, ENOUGH);
+            assert_nothing_lost(&requests.end(), 2);
+            assert_eq!(plane.reasons()["too_big"], 0, "nobody sends what is too long");
+        }
+    });
+}
+
+#[test]
+fn a_way_to_the_backend_that_becomes_narrow_makes_clients_send_less_at_a_time() {
+    both_families(|options| {
+        let mut plane = Plane::new(options);
+        plane.serve();
+        let requests = plane.requests_of(0, &LARGE);
+        plane.until_packets(0, ENOUGH);
+        plane.narrow_backend(0, 1300);
+        plane.until_packets(0, ENOUGH);
+        plane.handover(1);
+        plane.until_packets(1, ENOUGH);
+        assert_nothing_lost(&requests.end(), 2);
+        assert!(plane.reasons()["too_big"] > 0, "{:?}", plane.reasons());
+    });
+}
+
+#[test]
+fn a_way_to_the_clients_that_becomes_narrow_makes_backends_send_less_at_a_time() {
+    both_families(|options| {
+        let mut plane = Plane::new(options);
+        plane.serve();
+        let requests = plane.requests_of(0, &LARGE);
+        plane.until_packets(0, ENOUGH);
+        plane.narrow_client(1300);
+        plane.until_packets(0, ENOUGH);
+        plane.handover(1);
+        plane.until_packets(1, ENOUGH);
+        assert_nothing_lost(&requests.end(), 2);
+        assert!(plane.reasons()["too_big"] > 0, "{:?}", plane.reasons());
+    });
+}
