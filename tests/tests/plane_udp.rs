@@ -19,7 +19,9 @@ fn over_a_handover(mut plane: Plane) -> Vec<Vec<u8>> {
     plane.settle();
     conversations.until_answered(ENOUGH);
     let mut answers = conversations.end();
-    answers.iter_mut().for_each(|names| names.dedup());
+    for names in &mut answers {
+        names.dedup();
+    }
     answers
 }
 

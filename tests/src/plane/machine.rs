@@ -129,7 +129,7 @@ pub(super) fn batch(netns: &NetnsHandle, program: &str, arguments: &[&str], line
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped());
     let mut child = run_in(netns, || command.spawn()).unwrap().expect(program);
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text: String = lines.iter().flat_map(|line| [line.as_ref(), "\n"]).collect();
     child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a reader");
     assert!(child.wait().expect("an end").success(), "{program} refused one of {lines:#?}");
 }

@@ -263,9 +263,10 @@ impl Plane {
 
     fn tell_all(&mut self) {
         let Options { protocol, backends, client_mtu, backend_mtu, .. } = self.options;
-        let uplink = match self.options.uplink {
-            true => self.wiring.hop_to(&self.wiring.clients[0], client_mtu),
-            false => NextHop::default(),
+        let uplink = if self.options.uplink {
+            self.wiring.hop_to(&self.wiring.clients[0], client_mtu)
+        } else {
+            NextHop::default()
         };
         let mut service = Service::new(Endpoint::new(self.vip(), protocol), uplink);
         if self.options.snat {

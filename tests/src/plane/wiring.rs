@@ -39,7 +39,7 @@ pub(super) struct Wiring {
     pub(super) clients: Vec<Machine>,
     pub(super) backends: Vec<Machine>,
     switch: Option<NetnsHandle>,
-    _switching: Option<Running>,
+    switching: Option<Running>,
     legs: Vec<Leg>,
 }
 
@@ -118,7 +118,7 @@ impl Wiring {
         }
         let backends = machines.split_off(options.clients);
         let balancer = Machine { netns: balancer, address: vip, gateway: vip, mac: legs[0].mac, leg: 0 };
-        Self { vip, balancer, clients: machines, backends, switch, _switching: None, legs }
+        Self { vip, balancer, clients: machines, backends, switch, switching: None, legs }
     }
 
     fn give_addresses(mut self, options: &Options) -> Self {
@@ -153,7 +153,7 @@ impl Wiring {
             client.ip(&routes.collect::<Vec<_>>());
         }
         self.balancer.ip(&balancer);
-        self._switching = self.switch.as_ref().and_then(|switch| set_up_switch(switch, options));
+        self.switching = self.switch.as_ref().and_then(|switch| set_up_switch(switch, options));
         self.finish_checksums();
         self
     }
