@@ -34,7 +34,7 @@ pub(super) enum Source {
     PythonVenv { package: &'static str },
 }
 
-pub(super) const NEEDS: [Need; 10] = [
+pub(super) const NEEDS: [Need; 11] = [
     Need {
         name: "rust-src",
         scope: Scope::Build,
@@ -94,6 +94,12 @@ pub(super) const NEEDS: [Need; 10] = [
         scope: Scope::Demo,
         purpose: "to run a real aging service in the demo",
         source: Source::PythonVenv { package: "python3-venv" },
+    },
+    Need {
+        name: "iperf3",
+        scope: Scope::Kernel,
+        purpose: "to send streams over handovers in tests",
+        source: Source::Package { command: "iperf3", package: "iperf3" },
     },
 ];
 
