@@ -92,9 +92,9 @@ pub struct Options {
     pub snat: bool,
     /// Bits of [`lb_common::tables::service_flags`].
     pub flags: u8,
-    /// Longest packet on the clients' cables, in bytes.
+    /// Longest packet that passes between clients and balancer, in bytes; only the data plane knows of it.
     pub client_mtu: u16,
-    /// Longest packet on the backends' cables, in bytes.
+    /// Longest packet that passes between backends and balancer, in bytes; only the data plane knows of it.
     pub backend_mtu: u16,
     /// Whether the data plane is told where replies go; otherwise it leaves that to the stack.
     pub uplink: bool,

@@ -14,6 +14,8 @@ use super::{Family, Layout, Options};
 
 /// What a machine's own interface is called.
 const ETH: &str = "eth0";
+/// Longest packet that a machine sends unless it is told otherwise, in bytes.
+const MTU: u16 = 1500;
 /// What the switch's port to the balancer is called.
 const TRUNK: &str = "lb";
 
@@ -131,7 +133,8 @@ impl Wiring {
             balancer.push(format!("addr add {gateway}/{prefix} dev {}{flag}", self.legs[machine.leg].name));
             let mut lines = vec![
                 "link set lo up".to_owned(),
-                format!("link set {ETH} up"),
+                // It sends what it can; the balancer's end takes no more than the way passes.
+                format!("link set {ETH} mtu {MTU} up"),
                 format!("addr add {own}/{prefix} dev {ETH}{flag}"),
             ];
             if !options.snat || number < FIRST_BACKEND {
