@@ -96,6 +96,9 @@ mod tests {
         let plan = Plan::of(&NEEDS);
         assert_eq!(plan.components, ["rust-src", "clippy", "rustfmt"]);
         assert!(plan.bpf_linker);
-        assert_eq!(plan.packages, ["binutils", "iproute2", "nftables", "ethtool", "python3", "python3-venv"]);
+        assert_eq!(
+            plan.packages,
+            ["binutils", "iproute2", "nftables", "ethtool", "python3", "python3-venv", "iperf3"]
+        );
     }
 }
