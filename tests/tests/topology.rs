@@ -77,6 +77,24 @@ fn a_client_on_another_machine_reaches_the_vip_untracked() {
 }
 
 #[test]
+fn the_stack_forwards_replies_in_the_vips_name_while_the_data_plane_knows_no_way() {
+    on_a_host(&["web"], |host| async move {
+        let web = host.create("web", "10.77.0.1").await.topology;
+        // New namespaces take what the machine has; this is the strictest.
+        run_in(&balancer(&web), || sysctl::write("ipv4/conf/all/rp_filter", "1")).unwrap().unwrap();
+        let receiver = run_in(&host.outside, || UdpSocket::bind((OUTSIDE, 0))).unwrap().unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        // What the data plane makes of a reply that it hands to the stack: it comes from the backend's side.
+        let inside = backend(&web, 0);
+        run_in(&inside, || ip(&format!("address add {}/32 dev lo", web.vip))).unwrap();
+        let sender = run_in(&inside, || UdpSocket::bind((web.vip, 8080))).unwrap().unwrap();
+        sender.send_to(b"reply", receiver.local_addr().unwrap()).unwrap();
+        let (length, from) = receiver.recv_from(&mut [0; 16]).expect("the reply arrives");
+        assert_eq!((length, from), (5, (web.vip, 8080).into()));
+    });
+}
+
+#[test]
 fn a_vip_inside_the_lan_is_found_by_arp() {
     on_a_host(&["web"], |host| async move {
         let before = host.snapshot().await;

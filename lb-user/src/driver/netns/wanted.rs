@@ -66,6 +66,12 @@ fn balancer(topology: &Topology) -> Wanted<'_> {
     wanted.addresses.push(Address { index: LOOPBACK, net: host_net(topology.vip) });
     wanted.routes = vec![route(Ipv4Net::default(), near.address, far)];
     wanted.ipv4 = vec![("ipv4/ip_forward".to_owned(), "1")];
+    for site in &topology.backends {
+        // Replies that the data plane hands to the stack, for want of a next hop, come from the backends in the
+        // VIP's name, which is an address of this namespace: the stack would drop them.
+        wanted.ipv4.push((ipv4_conf(&site.pair.near.ifname, "accept_local"), "1"));
+        wanted.ipv4.push((ipv4_conf(&site.pair.near.ifname, "rp_filter"), "2"));
+    }
     wanted
 }
 
