@@ -111,6 +111,7 @@ fn established_flows_survive_two_cpus_that_fill_the_table_and_a_controller_that_
             let timeouts = FlowTimeouts { half_open_ms: 0, ..FlowTimeouts::default() };
             while !done.load(Ordering::Relaxed) {
                 bench.dataplane.forget_expired(&timeouts);
+                bench.dataplane.forget_backend(B);
             }
         });
         let results = fillers.map(thread::ScopedJoinHandle::join);
