@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use baton::dataplane::{Dataplane, Outcome, Sizes, unload};
 use lb_common::{Backend, BackendId, Endpoint, NextHop, Service, ServiceId, Steer};
+
+use crate::pins;
 
 /// Flows that the table is made for.
 pub const FLOWS: u32 = 1 << 12;
@@ -68,9 +69,7 @@ impl Bench {
     ///
     /// As [`Bench::new`].
     pub fn sized(sizes: impl Into<Sizes>) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("baton-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let pins = PathBuf::from("/sys/fs/bpf").join(name);
+        let pins = pins::fresh();
         let mut dataplane = Dataplane::open(&pins, sizes).expect("a kernel that loads XDP programs");
         let vip = Endpoint::tcp(SocketAddr::V4(VIP));
         dataplane.set_service(SERVICE, &Service::new(vip, UPLINK)).expect("a service");

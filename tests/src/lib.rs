@@ -9,6 +9,7 @@ pub mod icmp;
 pub mod lab;
 pub mod lan;
 pub mod packet_bench;
+pub mod pins;
 pub mod plane;
 pub mod processes;
 pub mod snapshot;

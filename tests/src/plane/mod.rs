@@ -11,7 +11,7 @@
 //!
 //! What always holds:
 //! - Every namespace is anonymous, so whatever happens to the test's process takes them along; only the pins have
-//!   a name, and they go when the plane is dropped.
+//!   a name, and they go when the plane is dropped, or with the next test if its process was killed.
 //! - Every sender finishes its checksums, because no network card would, so a wrong one loses its packet.
 //! - No machine has a route to anywhere but the others.
 
@@ -19,13 +19,13 @@
 
 mod conversations;
 mod machine;
+mod options;
 mod requests;
 mod wiring;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use baton::dataplane::{AttachPoint, Dataplane, FlowRecord, FlowTimeouts, Mode, Sizes, XdpProgram, unload};
 use baton::flow_counts::OpenFlows;
@@ -34,9 +34,11 @@ use lb_common::snat::PortRange;
 use lb_common::{Backend, BackendId, Endpoint, Forwarding, NextHop, Service, ServiceId, Steer};
 
 use crate::lab::eventually;
+use crate::pins;
 
 pub use conversations::{Conversations, ask};
 pub use machine::Machine;
+pub use options::{Family, Layout, Options};
 pub use requests::{Requests, assert_nothing_lost};
 use wiring::Wiring;
 
@@ -50,73 +52,6 @@ const VIP_PORT: u16 = 80;
 const FLOWS: u32 = 1 << 14;
 /// Ports that a service with `snat` lends.
 const SNAT_PORTS: PortRange = PortRange { first: 20_000, count: 10_000, group: 0 };
-
-/// What IP the machines speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-/// What the machines are plugged into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// Each has a cable to the balancer, which is their router.
-    Routed,
-    /// All are plugged into one switch: the balancer sends everything out of the interface that it came in by.
-    Switched,
-    /// The same, and the switch sends the balancer everything with the tag of this VLAN. The balancer's stack does
-    /// not know it, so only what the data plane sends arrives anywhere.
-    Tagged(u16),
-}
-
-/// What a plane is to be like; the default is TCP over IPv4, two backends and one client, routed.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// The IP that all speak.
-    pub family: Family,
-    /// The service's protocol, [`TCP`] or [`lb_common::endpoint::UDP`].
-    pub protocol: u8,
-    /// How many clients, up to 9.
-    pub clients: usize,
-    /// How many backends, up to 9.
-    pub backends: usize,
-    /// How they are connected.
-    pub layout: Layout,
-    /// How packets get to the backends.
-    pub forwarding: Forwarding,
-    /// Whether packets to the backends carry a source of the balancer's own; then backends know no other way than
-    /// to the balancer itself.
-    pub snat: bool,
-    /// Bits of [`lb_common::tables::service_flags`].
-    pub flags: u8,
-    /// Longest packet that passes between clients and balancer, in bytes; only the data plane knows of it.
-    pub client_mtu: u16,
-    /// Longest packet that passes between backends and balancer, in bytes; only the data plane knows of it.
-    pub backend_mtu: u16,
-    /// Whether the data plane is told where replies go; otherwise it leaves that to the stack.
-    pub uplink: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            family: Family::V4,
-            protocol: TCP,
-            clients: 1,
-            backends: 2,
-            layout: Layout::Routed,
-            forwarding: Forwarding::Nat,
-            snat: false,
-            flags: 0,
-            client_mtu: 1500,
-            backend_mtu: 1500,
-            uplink: true,
-        }
-    }
-}
 
 /// A data plane at work, and the machines round it.
 pub struct Plane {
@@ -137,9 +72,7 @@ pub fn id(backend: usize) -> BackendId {
 impl Plane {
     /// Lays the cables and sets the data plane to work: new flows go to backend 0, where nothing listens yet.
     pub fn new(options: Options) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("baton-plane-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let pins = PathBuf::from("/sys/fs/bpf").join(name);
+        let pins = pins::fresh();
         let wiring = Wiring::lay(&options);
         let sizes = Sizes { flows: FLOWS, snat_services: u32::from(options.snat) };
         let dataplane = Dataplane::open(&pins, sizes).expect("a kernel that loads XDP programs");
