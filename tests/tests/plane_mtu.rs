@@ -1,5 +1,7 @@
 //! Narrow ways: full-size requests and responses arrive whole, whoever has to learn how much passes.
 
+use std::collections::BTreeMap;
+
 use baton_tests::plane::{Family, Options, Plane, assert_nothing_lost};
 
 /// Packets that make sure that every kind of request has come by.
@@ -65,4 +67,32 @@ fn a_way_to_the_clients_that_becomes_narrow_makes_backends_send_less_at_a_time()
         assert_nothing_lost(&requests.end(), 2);
         assert!(plane.reasons()["too_big"] > 0, "{:?}", plane.reasons());
     });
+}
+
+#[test]
+fn a_router_before_the_clients_that_passes_less_is_heard_by_the_backends() {
+    both_families(|options| {
+        let reasons = hand_over(Options { client_router_mtu: Some(1300), ..options });
+        assert!(reasons["icmp_error"] > 0, "{reasons:?}");
+    });
+}
+
+#[test]
+fn a_router_before_the_backends_that_passes_less_is_heard_by_the_clients() {
+    both_families(|options| {
+        let reasons = hand_over(Options { backend_router_mtu: Some(1300), ..options });
+        assert!(reasons["reply_icmp_error"] > 0, "{reasons:?}");
+    });
+}
+
+/// A handover under large requests and responses; packets by what became of them.
+fn hand_over(options: Options) -> BTreeMap<&'static str, u64> {
+    let mut plane = Plane::new(options);
+    plane.serve();
+    let requests = plane.requests_of(0, &LARGE);
+    plane.until_packets(0, ENOUGH);
+    plane.handover(1);
+    plane.until_packets(1, ENOUGH);
+    assert_nothing_lost(&requests.end(), 2);
+    plane.reasons()
 }

@@ -30,12 +30,19 @@ pub struct Machine {
     pub(super) mac: Mac,
     /// The balancer's interface towards it.
     pub(super) leg: usize,
+    /// The router between, if there is one.
+    pub(super) router: Option<NetnsHandle>,
 }
 
 impl Machine {
     /// A namespace as a file that any thread of this process can enter it by.
     pub(super) fn path(netns: &NetnsHandle) -> PathBuf {
         format!("/proc/self/fd/{}", netns.file().as_raw_fd()).into()
+    }
+
+    /// The namespace that the balancer's cable leads to.
+    pub(super) fn plugged(&self) -> &NetnsHandle {
+        self.router.as_ref().unwrap_or(&self.netns)
     }
 
     /// Runs something in the machine's namespace, on a thread of its own.

@@ -21,6 +21,7 @@ mod conversations;
 mod machine;
 mod options;
 mod requests;
+mod router;
 mod wiring;
 
 use std::collections::BTreeMap;

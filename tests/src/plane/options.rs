@@ -48,6 +48,10 @@ pub struct Options {
     pub client_mtu: u16,
     /// Longest packet that passes between backends and balancer, in bytes; only the data plane knows of it.
     pub backend_mtu: u16,
+    /// Puts each client behind a router that passes no longer packet to it, in bytes; for [`Layout::Routed`].
+    pub client_router_mtu: Option<u16>,
+    /// Puts each backend behind such a router.
+    pub backend_router_mtu: Option<u16>,
     /// Whether the data plane is told where replies go; otherwise it leaves that to the stack.
     pub uplink: bool,
 }
@@ -65,6 +69,8 @@ impl Default for Options {
             flags: 0,
             client_mtu: 1500,
             backend_mtu: 1500,
+            client_router_mtu: None,
+            backend_router_mtu: None,
             uplink: true,
         }
     }

@@ -10,10 +10,11 @@ use baton::net::{offload, sysctl};
 use lb_common::{Forwarding, NextHop};
 
 use super::machine::{Machine, Running, batch, gear};
+use super::router::put_behind;
 use super::{Family, Layout, Options};
 
 /// What a machine's own interface is called.
-const ETH: &str = "eth0";
+pub(super) const ETH: &str = "eth0";
 /// Longest packet that a machine sends unless it is told otherwise, in bytes.
 const MTU: u16 = 1500;
 /// What the switch's port to the balancer is called.
@@ -46,21 +47,26 @@ pub(super) struct Wiring {
 }
 
 /// The network of one machine.
-struct Net {
-    gateway: IpAddr,
-    machine: IpAddr,
-    prefix: u8,
+pub(super) struct Net {
+    pub(super) gateway: IpAddr,
+    pub(super) machine: IpAddr,
+    pub(super) prefix: u8,
 }
 
 impl Net {
     /// Clients have numbers from 0, backends from 10.
-    fn of(family: Family, number: usize) -> Self {
+    pub(super) fn of(family: Family, number: usize) -> Self {
         let address = |last: u8| match family {
             Family::V4 => IpAddr::from([198, 18, number as u8, last]),
             Family::V6 => IpAddr::from([0x2001, 0xdb8, 0, number as u16, 0, 0, 0, u16::from(last)]),
         };
         let prefix = if family == Family::V4 { 24 } else { 64 };
         Self { gateway: address(1), machine: address(2), prefix }
+    }
+
+    /// What else to say when an interface gets its address: to use it at once.
+    pub(super) fn flag(&self) -> &'static str {
+        if self.machine.is_ipv4() { "" } else { " nodad" }
     }
 }
 
@@ -73,20 +79,40 @@ fn vip(family: Family) -> IpAddr {
     }
 }
 
-/// Kinds of cable ends: the balancer's, a machine's, the switch's.
-const NEAR: u8 = 0;
-const FAR: u8 = 1;
+/// Kinds of cable ends: the balancer's, a machine's, the switch's; what is added to the first two behind a router.
+pub(super) const NEAR: u8 = 0;
+pub(super) const FAR: u8 = 1;
 const PORT: u8 = 2;
+pub(super) const BEHIND: u8 = 4;
 
 /// The end of a cable, with an Ethernet address that nobody else in the plane has.
-fn end(name: &str, kind: u8, number: usize) -> VethEnd<'_> {
+pub(super) fn end(name: &str, kind: u8, number: usize) -> VethEnd<'_> {
     VethEnd { name, mac: Mac::local_for(Ipv4Addr::new(kind, 0, 0, number as u8)) }
 }
 
 impl Wiring {
     pub(super) fn lay(options: &Options) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(Self::lay_cables(options)).give_addresses(options)
+        let wiring = runtime.block_on(Self::lay_cables(options)).give_addresses(options);
+        runtime.block_on(wiring.put_routers(options))
+    }
+
+    async fn put_routers(self, options: &Options) -> Self {
+        let mut machines = [Vec::new(), Vec::new()];
+        let groups = [
+            (self.clients, 0, options.client_router_mtu),
+            (self.backends, FIRST_BACKEND, options.backend_router_mtu),
+        ];
+        for (behind, (group, first, mtu)) in machines.iter_mut().zip(groups) {
+            for (number, machine) in (first..).zip(group) {
+                behind.push(match mtu {
+                    Some(mtu) => put_behind(options, &self.balancer.netns, machine, number, mtu).await,
+                    None => machine,
+                });
+            }
+        }
+        let [clients, backends] = machines;
+        Self { clients, backends, ..self }
     }
 
     async fn lay_cables(options: &Options) -> Self {
@@ -116,10 +142,11 @@ impl Wiring {
             }
             let mac = far.mac;
             let Net { gateway, machine: address, .. } = Net::of(options.family, number);
-            machines.push(Machine { netns, address, gateway, mac, leg: legs.len() - 1 });
+            machines.push(Machine { netns, address, gateway, mac, leg: legs.len() - 1, router: None });
         }
         let backends = machines.split_off(options.clients);
-        let balancer = Machine { netns: balancer, address: vip, gateway: vip, mac: legs[0].mac, leg: 0 };
+        let mac = legs[0].mac;
+        let balancer = Machine { netns: balancer, address: vip, gateway: vip, mac, leg: 0, router: None };
         Self { vip, balancer, clients: machines, backends, switch, switching: None, legs }
     }
 
@@ -167,11 +194,8 @@ impl Wiring {
 
     /// Nobody leaves checksums to a network card that is not there.
     fn finish_checksums(&self) {
-        let disable = |netns: &NetnsHandle, name: &str| {
-            run_in(netns, || offload::disable_tx_checksum(name)).unwrap().expect("ethtool over netlink");
-        };
-        self.machines().for_each(|machine| disable(&machine.netns, ETH));
-        self.legs.iter().for_each(|leg| disable(&self.balancer.netns, &leg.name));
+        self.machines().for_each(|machine| disable_checksums(&machine.netns, ETH));
+        self.legs.iter().for_each(|leg| disable_checksums(&self.balancer.netns, &leg.name));
     }
 
     /// Where the balancer sends what is for a machine.
@@ -198,9 +222,14 @@ impl Wiring {
         };
         match &self.switch {
             Some(switch) => vec![cable(0, switch, TRUNK)],
-            None => self.machines().map(|machine| cable(machine.leg, &machine.netns, ETH)).collect(),
+            None => self.machines().map(|machine| cable(machine.leg, machine.plugged(), ETH)).collect(),
         }
     }
+}
+
+/// Makes the senders on an interface finish their checksums.
+pub(super) fn disable_checksums(netns: &NetnsHandle, name: &str) {
+    run_in(netns, || offload::disable_tx_checksum(name)).unwrap().expect("ethtool over netlink");
 }
 
 /// Lets frames pass between the ports of a switch; what does it, if that is not the kernel.
@@ -248,7 +277,7 @@ impl Leg {
 }
 
 /// A namespace that forwards, uses addresses at once and answers for its own interface only.
-fn namespace() -> NetnsHandle {
+pub(super) fn namespace() -> NetnsHandle {
     let netns = NetnsHandle::anonymous().expect("namespaces: run the tests as root");
     run_in(&netns, || {
         for (key, value) in SETTINGS {
