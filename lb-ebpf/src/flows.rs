@@ -67,9 +67,7 @@ pub(crate) fn find(print: Fingerprint) -> Option<Pinned> {
     let mut there = bucket(index)?;
     let mut place = seek(there, print.line(), print.tag());
     if place == NOWHERE {
-        // SAFETY: the bucket is a map value.
-        let marks = unsafe { (&raw const (*there).entries[0].id).read_volatile() };
-        if marks & Id::SPILLED == 0 {
+        if !is_spilled(there) {
             return None;
         }
         index = second(print);
@@ -87,6 +85,13 @@ pub(crate) fn find(print: Fingerprint) -> Option<Pinned> {
         let id = Id::from_word((&raw const (*entry).id).read_volatile());
         Some(Pinned { entry, id, slot: index * ENTRIES as u32 + place })
     }
+}
+
+/// Whether flows of this bucket may stand in their second one.
+#[inline(always)]
+pub(crate) fn is_spilled(bucket: *mut Bucket) -> bool {
+    // SAFETY: the bucket is a map value.
+    unsafe { (&raw const (*bucket).entries[0].id).read_volatile() & Id::SPILLED != 0 }
 }
 
 /// [`seek`] has found nothing.

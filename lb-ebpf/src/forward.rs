@@ -33,16 +33,21 @@ struct Route {
 #[inline(always)]
 pub(crate) fn to_backend<F: Family>(ctx: &XdpContext, packet: &Packet<F>, to: Listener) -> Verdict {
     let ctx = ctx.as_ptr().cast();
-    let route = if to.has(service_flags::DRAIN_ONLY) { untracked(to.service) } else { Ok(None) };
-    let route = match route {
-        Ok(Some(route)) => Ok(route),
-        Ok(None) => tracked(ctx, packet, to),
-        Err(reason) => Err(reason),
-    };
-    match route {
+    match route(ctx, packet, to) {
         Ok(route) => send(ctx, packet, to, &route),
         Err(reason) => Verdict::end(reason),
     }
+}
+
+/// Where the packet goes, or the reason why it goes nowhere.
+#[inline(always)]
+fn route<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener) -> Result<Route, u32> {
+    if to.has(service_flags::DRAIN_ONLY)
+        && let Some(route) = untracked(to.service)?
+    {
+        return Ok(route);
+    }
+    tracked(ctx, packet, to)
 }
 
 /// The active backend, if nothing drains: then flows of such a service are not looked up.

@@ -13,7 +13,7 @@ use lb_common::bucket::{ENTRIES, Entry, Fingerprint, Id, LINE};
 use lb_common::flow::Worth;
 use lb_common::{BackendId, FlowKey, Halves, Ticks};
 
-use crate::flows::{self, Pinned, bucket};
+use crate::flows::{self, Pinned, bucket, is_spilled};
 use crate::verifier::hide;
 use crate::{settings, tuples};
 
@@ -159,7 +159,7 @@ extern "C" fn has_twin(print: u64, slot: u32) -> u32 {
     let print = Fingerprint::from_word(print);
     let home = flows::home(print);
     let is_there = holds(home, print.tag(), slot);
-    if is_there || !is_spilled(home) {
+    if is_there || !bucket(home).is_some_and(is_spilled) {
         return u32::from(is_there);
     }
     u32::from(holds(flows::second(print), print.tag() | Id::AWAY, slot))
@@ -177,13 +177,6 @@ fn holds(index: u32, name: u64, slot: u32) -> bool {
         }
     }
     false
-}
-
-#[inline(always)]
-fn is_spilled(home: u32) -> bool {
-    let Some(bucket) = bucket(home) else { return false };
-    // SAFETY: the bucket is a map value.
-    unsafe { (&raw const (*bucket).entries[0].id).read_volatile() & Id::SPILLED != 0 }
 }
 
 /// Looks for an entry of a bucket that is given up more easily than the best so far.

@@ -46,13 +46,12 @@ pub(crate) fn to_client<F: Family>(ctx: &XdpContext, packet: &Packet<F>, from: L
     let key = FlowKey { client, client_port, service: from.service };
     let (print, now) = (fingerprint(&key), now());
     let mut answers = false;
-    let found = find(print);
-    if let Some(entry) = &found {
-        explain::entry(entry.id, entry.halves());
+    let found = find(print).map(|entry| (entry, entry.halves()));
+    if let Some((entry, halves)) = found {
+        explain::entry(entry.id, halves);
     }
     let reason = match found {
-        Some(entry) if entry.id.backend() == from.backend => {
-            let halves = entry.halves();
+        Some((entry, halves)) if entry.id.backend() == from.backend => {
             answers = packet.has_payload && !halves.server.same_turn_as(halves.client);
             let shown = after(packet, halves, now);
             entry.set_server(shown.server);

@@ -3,15 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 
 use super::runtime;
-use crate::api::client::{self, ClientError};
+use crate::api::client;
 use crate::api::status::Cut;
 use crate::names::ServiceName;
-use crate::paths::Roots;
-use crate::service;
 
 /// The controller answers at once.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -32,20 +30,9 @@ pub(super) struct CutArgs {
 
 impl CutArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let roots = Roots::default();
-        let services = service::list(&roots)?;
-        if !services.contains(&self.name) {
-            return Err(anyhow!(super::unknown_service(&self.name, &services)));
-        }
-        let socket = roots.service(&self.name).socket();
+        let socket = super::socket_of(&self.name)?;
         let asked = runtime()?.block_on(client::post::<Cut>(&socket, "/v1/cut", LIMIT));
-        let cut = asked.map_err(|error| match error {
-            ClientError::NotRunning => anyhow!(
-                "service {}: no controller is running; the same `baton up` takes the service up again",
-                self.name
-            ),
-            error => anyhow!("service {}: {error}", self.name),
-        })?;
+        let cut = asked.map_err(|error| super::not_done(&self.name, error))?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&cut)?);
         } else {

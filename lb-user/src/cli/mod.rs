@@ -16,16 +16,20 @@ mod status;
 mod up;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Parser, Subcommand};
 use nix::unistd::Uid;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
+use crate::api::client::ClientError;
 use crate::names::ServiceName;
+use crate::paths::Roots;
+use crate::service;
 
 /// Keeps services that age always available.
 ///
@@ -107,6 +111,26 @@ fn runtime() -> Result<Runtime> {
 fn require_root(what: &str) -> Result<()> {
     ensure!(Uid::effective().is_root(), "{what} needs root: run it with sudo");
     Ok(())
+}
+
+/// Where the controller of a service listens; an error if there is no such service.
+fn socket_of(name: &ServiceName) -> Result<PathBuf> {
+    let roots = Roots::default();
+    let services = service::list(&roots)?;
+    if !services.contains(name) {
+        return Err(anyhow!(unknown_service(name, &services)));
+    }
+    Ok(roots.service(name).socket())
+}
+
+/// Why a controller has not done what it was asked for.
+fn not_done(name: &ServiceName, error: ClientError) -> anyhow::Error {
+    match error {
+        ClientError::NotRunning => anyhow!(
+            "service {name}: no controller is running; the same `baton up` takes the service up again"
+        ),
+        error => anyhow!("service {name}: {error}"),
+    }
 }
 
 /// Says that there is no such service, and which there are.

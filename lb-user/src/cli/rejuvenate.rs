@@ -9,9 +9,7 @@ use clap::Args;
 use super::runtime;
 use crate::api::client::{self, ClientError};
 use crate::names::ServiceName;
-use crate::paths::Roots;
 use crate::recovery::report::Report;
-use crate::service;
 
 /// Hands new connections to the standby, lets the old backend finish what it has, and restarts it.
 ///
@@ -33,12 +31,7 @@ pub(super) struct RejuvenateArgs {
 
 impl RejuvenateArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let roots = Roots::default();
-        let services = service::list(&roots)?;
-        if !services.contains(&self.name) {
-            return Err(anyhow!(super::unknown_service(&self.name, &services)));
-        }
-        let socket = roots.service(&self.name).socket();
+        let socket = super::socket_of(&self.name)?;
         let path = if self.wait { "/v1/rejuvenate?wait=true" } else { "/v1/rejuvenate" };
         let asked = runtime()?.block_on(client::post::<Option<Report>>(&socket, path, self.timeout));
         let report = asked.map_err(|error| self.explain(error))?;
@@ -57,14 +50,11 @@ impl RejuvenateArgs {
     fn explain(&self, error: ClientError) -> anyhow::Error {
         let name = &self.name;
         match error {
-            ClientError::NotRunning => anyhow!(
-                "service {name}: no controller is running; the same `baton up` takes the service up again"
-            ),
             ClientError::TimedOut => anyhow!(
                 "service {name}: not over after {}; it goes on, `baton status` shows how far it is",
                 humantime::format_duration(self.timeout)
             ),
-            error => anyhow!("service {name}: {error}"),
+            error => super::not_done(name, error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Counters of the packet path, summed over CPUs.
 
-use aya::maps::PerCpuArray;
+use aya::Pod;
+use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use lb_common::reason::counter;
 use lb_common::response::Times;
 use lb_common::{BackendCounters, BackendId, Reason, ServiceId};
@@ -34,12 +35,7 @@ impl Dataplane {
 
     /// Packets by reason of one service, or of none.
     pub fn service_reasons(&self, service: Option<ServiceId>) -> Result<Vec<ReasonCount>, TableError> {
-        let counters: PerCpuArray<_, u64> = self
-            .ebpf
-            .map("REASON_COUNTERS")
-            .ok_or(absent("REASON_COUNTERS"))?
-            .try_into()
-            .map_err(refused("REASON_COUNTERS"))?;
+        let counters = self.per_cpu::<u64>("REASON_COUNTERS")?;
         Reason::ALL
             .iter()
             .map(|reason| {
@@ -52,25 +48,22 @@ impl Dataplane {
 
     /// How long the clients of a backend waited for the first byte of responses.
     pub fn response_times(&self, id: BackendId) -> Result<Times, TableError> {
-        let times: PerCpuArray<_, Times> = self
-            .ebpf
-            .map("RESPONSE_TIMES")
-            .ok_or(absent("RESPONSE_TIMES"))?
-            .try_into()
-            .map_err(refused("RESPONSE_TIMES"))?;
-        let per_cpu = times.get(&u32::from(id), 0).map_err(refused("RESPONSE_TIMES"))?;
+        let per_cpu = self.of_backend::<Times>("RESPONSE_TIMES", id)?;
         Ok(per_cpu.iter().fold(Times::default(), Times::plus))
     }
 
     /// What the packet path counted for one backend.
     pub fn backend_counters(&self, id: BackendId) -> Result<BackendCounters, TableError> {
-        let counters: PerCpuArray<_, BackendCounters> = self
-            .ebpf
-            .map("BACKEND_COUNTERS")
-            .ok_or(absent("BACKEND_COUNTERS"))?
-            .try_into()
-            .map_err(refused("BACKEND_COUNTERS"))?;
-        let per_cpu = counters.get(&u32::from(id), 0).map_err(refused("BACKEND_COUNTERS"))?;
+        let per_cpu = self.of_backend::<BackendCounters>("BACKEND_COUNTERS", id)?;
         Ok(per_cpu.iter().fold(BackendCounters::default(), BackendCounters::plus))
+    }
+
+    /// What each CPU has for one backend.
+    fn of_backend<V: Pod>(&self, name: &'static str, id: BackendId) -> Result<PerCpuValues<V>, TableError> {
+        self.per_cpu(name)?.get(&u32::from(id), 0).map_err(refused(name))
+    }
+
+    fn per_cpu<V: Pod>(&self, name: &'static str) -> Result<PerCpuArray<&MapData, V>, TableError> {
+        self.ebpf.map(name).ok_or(absent(name))?.try_into().map_err(refused(name))
     }
 }

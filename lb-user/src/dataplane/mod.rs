@@ -103,6 +103,9 @@ pub enum OpenError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A table cannot be written.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// The kernel gives no random numbers.
     #[error("no random numbers for the flow table's hash: {0}")]
     Random(#[source] io::Error),
@@ -172,13 +175,8 @@ impl Dataplane {
         };
         if !adopted {
             // Last: tables without settings are unfinished, and the next controller makes them anew.
-            let keep = dataplane
-                .array::<Settings>("TABLE_SETTINGS")
-                .and_then(|mut kept| kept.set(0, settings, 0).map_err(refused("TABLE_SETTINGS")));
-            keep.map_err(|error| match error {
-                TableError::Refused { name, source } => OpenError::Map { name, source },
-                TableError::NoRoom(_) => unreachable!("no listener is published"),
-            })?;
+            let mut kept = dataplane.array::<Settings>("TABLE_SETTINGS")?;
+            kept.set(0, settings, 0).map_err(refused("TABLE_SETTINGS"))?;
         }
         Ok(dataplane)
     }
