@@ -170,6 +170,13 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
         // The stack cuts it into pieces.
         ifindex = 0;
     }
+    // Before anything is counted as sent.
+    if to.has(service_flags::SNAT)
+        && matches!(backend.forwarding(), Forwarding::Nat)
+        && !lend_port(packet, to.service, backend)
+    {
+        return Verdict::end(Reason::SnatExhausted as u32);
+    }
     count::backend(route.id, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(packet.ip_bytes);
@@ -184,20 +191,17 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
                 let uplink_mtu = services::get(to.service).map_or(0, |service| service.uplink.mtu);
                 mss::clamp(ctx, packet, backend.hop.mtu, uplink_mtu);
             }
-            if to.has(service_flags::SNAT) && !lend_port(packet, to.service, backend) {
-                return Verdict::end(Reason::SnatExhausted as u32);
-            }
             rewrite::endpoint(
                 packet,
                 End::Destination,
                 backend.endpoint.address(),
                 backend.endpoint.wire_port(),
             );
-            rewrite::next_hop(packet.ethernet, &backend.hop);
+            rewrite::next_hop(packet.ethernet, &backend.hop, ifindex);
         }
-        Forwarding::Dsr => rewrite::next_hop(packet.ethernet, &backend.hop),
+        Forwarding::Dsr => rewrite::next_hop(packet.ethernet, &backend.hop, ifindex),
         Forwarding::Ipip => {
-            rewrite::next_hop(packet.ethernet, &backend.hop);
+            rewrite::next_hop(packet.ethernet, &backend.hop, ifindex);
             // SAFETY: the context is the one that the kernel gave. The packet is not looked at afterwards.
             if unsafe { encapsulate(ctx, route.id.into(), packet.link_bytes()) } == 0 {
                 return Verdict::end(Reason::NoHeadroom as u32);

@@ -228,10 +228,10 @@ impl<F: Family> Packet<F> {
         self.flags & flags == flags
     }
 
-    /// Whether it asks for a new connection.
+    /// Whether it asks for a new connection; a reset never does (RFC 9293, section 3.10.7).
     #[inline(always)]
     pub(crate) const fn opens(&self) -> bool {
-        self.flags & (SYN | ACK) == SYN
+        self.flags & (SYN | ACK | RST) == SYN
     }
 
     /// Whether routers may cut it into pieces.

@@ -85,11 +85,10 @@ fn addressee<F: Family>(
     if !from.has(service_flags::SNAT) || !service.snat.contains(u16::from_be(port)) {
         return Ok((address, port));
     }
-    let Some(flow) = snat::flow_of(service.snat, u16::from_be(port)) else {
-        return Err(Reason::SnatUnknown);
-    };
-    rewrite::endpoint(packet, End::Destination, flow.client, flow.client_port);
-    Ok((flow.client, flow.client_port))
+    match snat::flow_of(service.snat, u16::from_be(port)) {
+        Some(flow) => Ok((flow.client, flow.client_port)),
+        None => Err(Reason::SnatUnknown),
+    }
 }
 
 /// What the flow has shown after a packet from its backend: data answers the turn that is open.
@@ -118,9 +117,16 @@ fn send<F: Family>(
         counters.resets_out += u64::from(packet.resets());
         counters.turns += u64::from(answers);
     });
+    // Found anew: what is kept from before takes room on the stack of every packet.
+    if from.has(service_flags::SNAT)
+        && let Ok((client, client_port)) = addressee(packet, from, service)
+    {
+        rewrite::endpoint(packet, End::Destination, client, client_port);
+    }
     rewrite::endpoint(packet, End::Source, service.vip.address(), service.vip.wire_port());
-    rewrite::next_hop(packet.ethernet, &service.uplink);
     // What is too long and may be cut is cut by the stack.
     let fits = service.uplink.passes_bytes() >= packet.ip_bytes;
-    Verdict::send(reason, from.service, if fits { service.uplink.ifindex } else { 0 })
+    let ifindex = if fits { service.uplink.ifindex } else { 0 };
+    rewrite::next_hop(packet.ethernet, &service.uplink, ifindex);
+    Verdict::send(reason, from.service, ifindex)
 }

@@ -167,12 +167,17 @@ pub fn header_at(frame: &[u8], ip: usize, v6: bool) -> Result<Header, Reason> {
         if version != 6 {
             return Err(Reason::Malformed);
         }
+        let (source, destination) = (octets_at(frame, ip + 8), octets_at(frame, ip + 24));
+        // IPv4 addresses in IPv6's form are on no wire by rights (RFC 6890), and name no IPv4 service.
+        if is_mapped(source) || is_mapped(destination) {
+            return Err(Reason::NotForService);
+        }
         return Ok(Header {
             end,
             packet_bytes: 40 + usize::from(get16(frame, ip + 4)),
             protocol: frame[ip + 6],
-            source: frame[ip + 8..ip + 24].try_into().expect("16 bytes"),
-            destination: frame[ip + 24..ip + 40].try_into().expect("16 bytes"),
+            source,
+            destination,
             may_fragment: false,
         });
     }
@@ -195,6 +200,16 @@ pub fn header_at(frame: &[u8], ip: usize, v6: bool) -> Result<Header, Reason> {
         destination: mapped(&frame[ip + 16..ip + 20]),
         may_fragment: fragment & 0x4000 == 0,
     })
+}
+
+fn octets_at(frame: &[u8], at: usize) -> Octets {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&frame[at..at + 16]);
+    octets
+}
+
+fn is_mapped(octets: Octets) -> bool {
+    octets[..12] == mapped(&[0; 4])[..12]
 }
 
 fn mapped(v4: &[u8]) -> Octets {

@@ -96,7 +96,7 @@ impl Model {
         }
     }
 
-    /// The service whose VIP this is. An IPv6 packet is never for an IPv4 address, however it writes it.
+    /// The service whose VIP this is.
     pub(super) fn site_at(&self, v6: bool, (ip, port): (Octets, u16), protocol: u8) -> Option<&Site> {
         self.world.sites.iter().find(|site| {
             site.v6 == v6
