@@ -195,6 +195,14 @@ fn a_client_stays_with_its_backend_by_address_or_by_prefix() {
 }
 
 #[test]
+fn only_its_own_flows_lease_a_client_to_a_backend() {
+    let bench = &mut pool(Policy::Fo, &[1, 9], |s| s.with_affinity(MINUTE_MS, Prefixes::HOSTS));
+    // A stray of the other backend, which nobody has asked.
+    assert_eq!(bench.run(&segment(address(1), client(1), "S").frame()).0, "reply_taken_up");
+    assert_eq!(backend_of(bench, SocketAddrV4::new(*client(1).ip(), 7), "S"), 2);
+}
+
+#[test]
 fn at_a_drain_affinity_is_honoured_or_broken_as_configured() {
     for (flags, stays) in [(0, true), (service_flags::BREAK_AFFINITY, false)] {
         let service = |s: Service| s.with_affinity(MINUTE_MS, Prefixes::HOSTS).with_flags(flags);

@@ -12,6 +12,7 @@ mod build_and_load;
 mod cargo;
 mod check;
 mod demo;
+mod fuzz;
 mod leftovers;
 mod privilege;
 mod run;
@@ -50,6 +51,8 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Measures what Baton costs, and holds it against the limits.
     Bench(bench::BenchArgs),
+    /// Searches for inputs on which the program does something else than it should.
+    Fuzz(fuzz::FuzzArgs),
     Leftovers(leftovers::LeftoversArgs),
 }
 
@@ -68,6 +71,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Test(args) => test::run(args),
         Task::Demo(args) => demonstrate(args),
         Task::Bench(args) => bench::run(args),
+        Task::Fuzz(args) => fuzz::run(args),
         Task::Leftovers(args) => leftovers::run(args),
     }
 }

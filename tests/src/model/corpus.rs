@@ -34,15 +34,45 @@ pub fn read(path: &Path) -> io::Result<History> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))
 }
 
-/// Writes a history: a line for each step, so that people can read and compare them.
-pub fn write(path: &Path, history: &History) -> io::Result<()> {
-    let steps: Result<Vec<String>, _> = history.steps.iter().map(serde_json::to_string).collect();
-    let what = serde_json::to_string(&history.what)?;
-    fs::write(path, format!("{{\"what\":{what},\"steps\":[\n{}\n]}}\n", steps?.join(",\n")))
+/// A history as it stands in a file: a line for each step, so that people can read and compare them.
+///
+/// # Panics
+///
+/// Never: a history has no part that JSON cannot hold.
+pub fn text(history: &History) -> String {
+    let json = |step| serde_json::to_string(step).expect("plain data");
+    let steps: Vec<String> = history.steps.iter().map(json).collect();
+    let what = serde_json::to_string(&history.what).expect("a string");
+    format!("{{\"what\":{what},\"steps\":[\n{}\n]}}\n", steps.join(",\n"))
 }
 
 /// A file name for what a history shows.
 pub fn file_name(what: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
     format!("{}.json", what.chars().map(plain).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::World;
+    use crate::model::generate::history;
+
+    #[test]
+    fn a_history_survives_the_file() {
+        let before = history(&World::new(), 11, 300);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(file_name("after 1: what & why"));
+        fs::write(&path, text(&before)).unwrap();
+        assert_eq!(load(directory.path()).unwrap(), [(path, before)]);
+    }
+
+    #[test]
+    fn the_corpus_is_small_and_each_file_is_called_after_what_it_shows() {
+        let corpus = load(&directory()).unwrap();
+        assert!(corpus.len() <= FILES, "{} files", corpus.len());
+        for (path, history) in corpus {
+            assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(&*file_name(&history.what)));
+        }
+    }
 }

@@ -33,10 +33,10 @@ pub struct Differ {
 }
 
 /// What has been seen of a frame that both agree about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// The service that it was for, by its kind.
-    pub site: String,
+    /// Mode, protocol and family of the service that it was for.
+    pub way: Option<(&'static str, &'static str, u8)>,
     /// Its reason.
     pub reason: &'static str,
     /// What became of it.
@@ -45,11 +45,34 @@ pub struct Ran {
     pub states: (Option<FlowState>, Option<FlowState>),
 }
 
+impl Ran {
+    /// What a search is curious about: each reason by mode, by what became of the packet in each protocol and family,
+    /// and by what it did to its flow.
+    pub fn views(&self) -> [String; 3] {
+        let Self { way, reason, action, .. } = self;
+        let (mode, protocol, family) = way.unwrap_or(("no service", "", 0));
+        let [before, after] = self.names();
+        [
+            format!("{mode} {reason}"),
+            format!("{protocol} {family} {reason} {action}"),
+            format!("{reason} {before} {after}"),
+        ]
+    }
+
+    fn names(&self) -> [&'static str; 2] {
+        let name = |state: Option<FlowState>| state.map_or("none", FlowState::name);
+        [name(self.states.0), name(self.states.1)]
+    }
+}
+
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |state: Option<FlowState>| state.map_or("none", FlowState::name);
-        let (before, after) = self.states;
-        write!(f, "{} {} {} {} to {}", self.site, self.reason, self.action, name(before), name(after))
+        match self.way {
+            Some((mode, protocol, family)) => write!(f, "{mode} {protocol}{family}")?,
+            None => write!(f, "no service")?,
+        }
+        let [before, after] = self.names();
+        write!(f, " {} {} {before} to {after}", self.reason, self.action)
     }
 }
 
@@ -169,8 +192,8 @@ impl Differ {
 
     fn ran(&self, fate: &Fate) -> Ran {
         let Expected { reason, service, action, .. } = fate.expected;
-        let site = service.map_or("none".to_owned(), |id| self.model.world().site(id).name());
-        Ran { site, reason: reason.name(), action: format!("{action:?}").to_lowercase(), states: fate.states }
+        let way = service.map(|id| self.model.world().site(id).way());
+        Ran { way, reason: reason.name(), action: format!("{action:?}").to_lowercase(), states: fate.states }
     }
 
     fn control(&mut self, step: &Step) {

@@ -1,18 +1,16 @@
 //! The search for histories on which program and model differ, led by what has not been seen yet.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use super::corpus::{self, FILES};
+use super::corpus::FILES;
 use super::generate;
 use super::history::{History, Step};
 use super::shrink::shrink;
-use super::{Differ, Difference, Ran};
+use super::{Differ, Difference, Ran, World};
 
 /// Histories that one pair of program and model takes: their tables are to stay half empty.
 const HISTORIES: u16 = 40;
@@ -41,6 +39,16 @@ pub struct Runner {
 }
 
 impl Runner {
+    /// Runs a history by itself: if it lends ports that others may have used up, on a new pair. So it shows the same
+    /// each time, unless it spreads flows ([`spreads`]).
+    pub fn run_alone(&mut self, history: &History) -> Result<Vec<Option<Ran>>, (usize, Difference)> {
+        let world = World::new();
+        if history.steps.iter().any(|step| world.site(step.service()).is_scarce()) {
+            self.differ = None;
+        }
+        self.run(history)
+    }
+
     /// Runs a history; what was seen at each step, or the step at which they differ.
     pub fn run(&mut self, history: &History) -> Result<Vec<Option<Ran>>, (usize, Difference)> {
         if self.differ.as_ref().is_none_or(|differ| differ.histories() >= HISTORIES) {
@@ -72,6 +80,11 @@ impl Runner {
     }
 }
 
+/// Whether policies choose in it: by hashes whose keys are drawn anew for each pair, or by CPU.
+pub fn spreads(history: &History) -> bool {
+    history.steps.iter().any(|step| matches!(step, Step::Spread { .. }))
+}
+
 /// Runs a history; if program and model differ, finds the shortest one that shows it.
 pub fn judge(runner: &mut Runner, history: &History) -> Result<Vec<Option<Ran>>, Box<Finding>> {
     let (step, difference) = match runner.run(history) {
@@ -101,30 +114,26 @@ pub struct Report {
     pub histories: u64,
     /// Frames that both agreed about.
     pub frames: u64,
-    /// Different things that were seen.
-    pub seen: BTreeSet<Ran>,
-    /// Files that are new in the corpus.
-    pub kept: Vec<PathBuf>,
+    /// Different things that were seen ([`Ran::views`]).
+    pub seen: BTreeSet<String>,
+    /// Histories that are worth a place in the corpus.
+    pub kept: Vec<History>,
     /// Where they differ.
     pub finding: Option<Box<Finding>>,
 }
 
-/// Replays the corpus, then searches until `is_over`; keeps in `directory` what shows something new.
-pub fn search(directory: &Path, seed: u64, mut is_over: impl FnMut(&Report) -> bool) -> io::Result<Report> {
+/// Replays the corpus, then searches until `is_over`; histories that show something new join the corpus, as long as it
+/// has room.
+pub fn search(mut corpus: Vec<History>, seed: u64, mut is_over: impl FnMut(&Report) -> bool) -> Report {
     let mut report = Report::default();
     let mut runner = Runner::default();
-    let mut corpus: Vec<History> = Vec::new();
-    for (_, history) in corpus::load(directory)? {
-        match judge(&mut runner, &history) {
-            Ok(seen) => report.seen.extend(seen.into_iter().flatten()),
-            Err(finding) => {
-                report.finding = Some(finding);
-                return Ok(report);
-            }
+    for history in &corpus {
+        match judge(&mut runner, history) {
+            Ok(seen) => report.seen.extend(seen.iter().flatten().flat_map(Ran::views)),
+            Err(finding) => return Report { finding: Some(finding), ..report },
         }
-        corpus.push(history);
     }
-    let world = super::World::new();
+    let world = World::new();
     let mut random = SmallRng::seed_from_u64(seed);
     while !is_over(&report) {
         let next = random.random();
@@ -134,30 +143,31 @@ pub fn search(directory: &Path, seed: u64, mut is_over: impl FnMut(&Report) -> b
         };
         let seen = match judge(&mut runner, &history) {
             Ok(seen) => seen,
-            Err(finding) => {
-                report.finding = Some(finding);
-                break;
-            }
+            Err(finding) => return Report { finding: Some(finding), ..report },
         };
         report.histories += 1;
-        for (step, ran) in seen.into_iter().enumerate().filter_map(|(step, ran)| Some((step, ran?))) {
-            if !report.seen.insert(ran.clone()) || corpus.len() >= FILES {
-                continue;
+        for (step, ran) in seen.iter().enumerate().filter_map(|(step, ran)| Some((step, ran.as_ref()?))) {
+            let is_new = ran.views().iter().any(|view| !report.seen.contains(view));
+            if !is_new || corpus.len() >= FILES {
+                report.seen.extend(ran.views());
+            } else if let Some(kept) = shortest(&mut runner, &history, step, ran) {
+                report.seen.extend(ran.views());
+                report.kept.push(kept.clone());
+                corpus.push(kept);
             }
-            let mut cut = history.clone();
-            cut.steps.truncate(step + 1);
-            let shows = |history: &History| {
-                let last = runner.run(history).ok().and_then(|seen| seen.into_iter().next_back());
-                last.flatten().as_ref() == Some(&ran)
-            };
-            let mut kept = shrink(cut, ATTEMPTS, shows);
-            kept.what = ran.to_string();
-            let path = directory.join(corpus::file_name(&kept.what));
-            corpus::write(&path, &kept)?;
-            report.kept.push(path);
-            corpus.push(kept);
         }
         report.frames = runner.frames;
     }
-    Ok(report)
+    report
+}
+
+/// The shortest history that ends with what was seen at `step` of this one; `None` if it does not show that by itself.
+fn shortest(runner: &mut Runner, history: &History, step: usize, ran: &Ran) -> Option<History> {
+    let mut cut = History { what: ran.to_string(), steps: history.steps.clone() };
+    cut.steps.truncate(step + 1);
+    let mut shows = |history: &History| {
+        let last = runner.run_alone(history).ok().and_then(|seen| seen.into_iter().next_back());
+        last.flatten().as_ref() == Some(ran)
+    };
+    shows(&cut).then(|| shrink(cut, ATTEMPTS, shows))
 }

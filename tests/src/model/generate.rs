@@ -380,11 +380,4 @@ mod tests {
         let varied = variation(&world, &history(&world, 7, 50), 9, 50);
         assert_eq!(varied, variation(&world, &history(&world, 7, 50), 9, 50));
     }
-
-    #[test]
-    fn a_history_survives_the_file() {
-        let before = history(&World::new(), 11, 300);
-        let text = serde_json::to_string(&before).unwrap();
-        assert_eq!(serde_json::from_str::<History>(&text).unwrap(), before);
-    }
 }

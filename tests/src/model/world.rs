@@ -23,16 +23,14 @@ const LEASE_MS: u64 = 3_600_000;
 /// What a service is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Short name, for reports.
-    pub name: &'static str,
     /// TCP or UDP.
     pub protocol: u8,
     /// How packets get to its backends.
     pub way: Forwarding,
     /// Whether its backends are reached over the other family (`ipip` only).
     pub crosses: bool,
-    /// Ports that it lends: how many.
-    pub ports: Option<u16>,
+    /// Ports that it lends: how many over IPv4 and over IPv6.
+    pub ports: Option<[u16; 2]>,
     /// Bits of [`service_flags`] besides those that follow from the rest.
     pub flags: u8,
     /// Bits of the client's address that make it one client, in both families.
@@ -42,7 +40,6 @@ pub struct Kind {
 }
 
 const PLAIN: Kind = Kind {
-    name: "nat",
     protocol: TCP,
     way: Forwarding::Nat,
     crosses: false,
@@ -56,25 +53,19 @@ const PLAIN: Kind = Kind {
 pub const KINDS: [Kind; 15] = [
     PLAIN,
     Kind { protocol: UDP, ..PLAIN },
-    Kind { name: "move", protocol: UDP, flags: service_flags::MOVE_DATAGRAMS, ..PLAIN },
-    Kind { name: "snat", ports: Some(24), ..PLAIN },
-    Kind { name: "snat", protocol: UDP, ports: Some(2000), ..PLAIN },
-    Kind { name: "dsr", way: Forwarding::Dsr, ..PLAIN },
-    Kind { name: "dsr", way: Forwarding::Dsr, protocol: UDP, ..PLAIN },
-    Kind { name: "ipip", way: Forwarding::Ipip, ..PLAIN },
-    Kind { name: "ipip-across", way: Forwarding::Ipip, crosses: true, ..PLAIN },
-    Kind { name: "ipip", way: Forwarding::Ipip, protocol: UDP, ..PLAIN },
-    Kind { name: "drain-only", flags: service_flags::DRAIN_ONLY, ..PLAIN },
-    Kind { name: "pool", flags: service_flags::COUNT_OPEN, pooled: true, ..PLAIN },
-    Kind { name: "affinity", affinity: Some((32, 128)), ..PLAIN },
-    Kind {
-        name: "affinity-break",
-        affinity: Some((24, 64)),
-        flags: service_flags::BREAK_AFFINITY,
-        pooled: true,
-        ..PLAIN
-    },
-    Kind { name: "pool", protocol: UDP, pooled: true, ..PLAIN },
+    Kind { protocol: UDP, flags: service_flags::MOVE_DATAGRAMS, ..PLAIN },
+    Kind { ports: Some([6, 2000]), ..PLAIN },
+    Kind { protocol: UDP, ports: Some([2000; 2]), ..PLAIN },
+    Kind { way: Forwarding::Dsr, ..PLAIN },
+    Kind { way: Forwarding::Dsr, protocol: UDP, ..PLAIN },
+    Kind { way: Forwarding::Ipip, ..PLAIN },
+    Kind { way: Forwarding::Ipip, crosses: true, ..PLAIN },
+    Kind { way: Forwarding::Ipip, protocol: UDP, ..PLAIN },
+    Kind { flags: service_flags::DRAIN_ONLY, ..PLAIN },
+    Kind { flags: service_flags::COUNT_OPEN, pooled: true, ..PLAIN },
+    Kind { affinity: Some((32, 128)), ..PLAIN },
+    Kind { affinity: Some((24, 64)), flags: service_flags::BREAK_AFFINITY, pooled: true, ..PLAIN },
+    Kind { protocol: UDP, pooled: true, ..PLAIN },
 ];
 
 /// A backend as it was set up; where its frames go changes ([`super::Model`]).
@@ -111,11 +102,20 @@ impl Site {
         self.kind.flags & flag != 0
     }
 
-    /// Name for reports and for coverage.
-    pub fn name(&self) -> String {
-        let family = if self.v6 { 6 } else { 4 };
-        let protocol = if self.kind.protocol == TCP { "tcp" } else { "udp" };
-        format!("{}-{protocol}{family}", self.kind.name)
+    /// Mode, protocol and family.
+    pub fn way(&self) -> (&'static str, &'static str, u8) {
+        let mode = match self.kind.way {
+            Forwarding::Nat if self.ports.is_some() => "snat",
+            Forwarding::Nat => "nat",
+            Forwarding::Dsr => "dsr",
+            Forwarding::Ipip => "ipip",
+        };
+        (mode, if self.kind.protocol == TCP { "tcp" } else { "udp" }, if self.v6 { 6 } else { 4 })
+    }
+
+    /// Whether it has so few ports to lend that they run out in a few histories.
+    pub fn is_scarce(&self) -> bool {
+        self.ports.is_some_and(|(_, count)| count < 100)
     }
 
     /// The path to a backend that nothing has happened to.
@@ -186,7 +186,7 @@ impl World {
                 v6,
                 vip: vip(id, v6),
                 replicas: replicas.collect(),
-                ports: kind.ports.map(|count| (20_000, count)),
+                ports: kind.ports.map(|counts| (20_000, counts[usize::from(v6)])),
             });
         }
         sites.sort_by_key(|site| site.id);
