@@ -247,7 +247,7 @@ impl Family for Ipv6 {
         }
         // An IPv4 address in IPv6's form is on no wire by rights (RFC 6890), and must not pass for the IPv4
         // service or client that it names.
-        if self.source().is_v4() || self.destination().is_v4() {
+        if self.source().is_v4() | self.destination().is_v4() {
             return Err(Reason::NotForService);
         }
         let bytes = u32::from(u16::from_be(self.payload_length)) + size_of::<Self>() as u32;

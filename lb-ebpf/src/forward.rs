@@ -170,26 +170,14 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
         // The stack cuts it into pieces.
         ifindex = 0;
     }
-    // Before anything is counted as sent.
-    if to.has(service_flags::SNAT)
-        && matches!(backend.forwarding(), Forwarding::Nat)
-        && !lend_port(packet, to.service, backend)
-    {
-        return Verdict::end(Reason::SnatExhausted as u32);
-    }
-    count::backend(route.id, |counters| {
-        counters.packets_in += 1;
-        counters.bytes_in += u64::from(packet.ip_bytes);
-        counters.flows_new += u64::from(reason == Reason::NewFlow as u32 || reason == Reason::Moved as u32);
-        counters.flows_taken_up += u64::from(reason == Reason::TakenUp as u32);
-        counters.syn_retransmits += u64::from(reason == Reason::SynRetransmit as u32);
-        counters.resets_in += u64::from(packet.resets());
-    });
     match backend.forwarding() {
         Forwarding::Nat => {
             if packet.opens() {
                 let uplink_mtu = services::get(to.service).map_or(0, |service| service.uplink.mtu);
                 mss::clamp(ctx, packet, backend.hop.mtu, uplink_mtu);
+            }
+            if to.has(service_flags::SNAT) && !lend_port(packet, to.service, backend) {
+                return Verdict::end(Reason::SnatExhausted as u32);
             }
             rewrite::endpoint(
                 packet,
@@ -208,6 +196,14 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
             }
         }
     }
+    count::backend(route.id, |counters| {
+        counters.packets_in += 1;
+        counters.bytes_in += u64::from(packet.ip_bytes);
+        counters.flows_new += u64::from(reason == Reason::NewFlow as u32 || reason == Reason::Moved as u32);
+        counters.flows_taken_up += u64::from(reason == Reason::TakenUp as u32);
+        counters.syn_retransmits += u64::from(reason == Reason::SynRetransmit as u32);
+        counters.resets_in += u64::from(packet.resets());
+    });
     Verdict::send(reason, to.service, ifindex)
 }
 

@@ -198,7 +198,7 @@ impl<F: Family> Message<F> {
             return Found::none(Reason::IcmpUnknown);
         };
         if of.has(service_flags::SNAT) && service.snat.contains(u16::from_be(port)) {
-            let Some(flow) = snat::flow_of(service.snat, u16::from_be(port)) else {
+            let Some(flow) = snat::flow_of(service.snat.slot(u16::from_be(port))) else {
                 return Found::none(Reason::IcmpUnknown);
             };
             self.rewrite_quoted(End::Source, flow.client, flow.client_port);

@@ -164,6 +164,12 @@ impl<F: Family> Packet<F> {
         }
     }
 
+    /// Recognises once more a packet whose network header is at `network`, in a function of its own.
+    #[inline(always)]
+    pub(crate) fn parse_at(ctx: &XdpContext, network: usize) -> Result<Self, Reason> {
+        Self::parse(ctx, &Frame { network, end: ctx.data_end(), ethertype: F::ETHERTYPE })
+    }
+
     /// Whether the whole of the packet is there, in the frame's further buffers.
     #[inline(always)]
     fn reaches(&self, ctx: &XdpContext, frame: &Frame) -> bool {

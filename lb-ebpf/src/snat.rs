@@ -101,9 +101,9 @@ fn lend(slot: *mut Slot, sought: &Sought, tag: u64) -> bool {
     true
 }
 
-/// The flow that has a port.
+/// The flow that has a slot's port.
 #[inline(always)]
-pub(crate) fn flow_of(range: PortRange, port: u16) -> Option<FlowKey> {
-    let slot = SNAT_SLOTS.get(range.slot(port))?;
+pub(crate) fn flow_of(slot: u32) -> Option<FlowKey> {
+    let slot = SNAT_SLOTS.get(slot)?;
     if slot.tag == 0 { None } else { Some(slot.key) }
 }
