@@ -16,8 +16,10 @@ use super::{Differ, Difference, Ran, World};
 const HISTORIES: u16 = 40;
 /// Steps of a history.
 pub const STEPS: usize = 400;
-/// How often a shorter history is tried when something new was seen, and when something differs.
+/// How often a shorter history is tried when something differs, and when something new was seen.
 const ATTEMPTS: usize = 120;
+/// The same where each attempt takes a new pair.
+const DEAR_ATTEMPTS: usize = 30;
 
 /// A difference, with the shortest history that shows it.
 #[derive(Debug)]
@@ -42,8 +44,7 @@ impl Runner {
     /// Runs a history by itself: if it lends ports that others may have used up, on a new pair. So it shows the same
     /// each time, unless it spreads flows ([`spreads`]).
     pub fn run_alone(&mut self, history: &History) -> Result<Vec<Option<Ran>>, (usize, Difference)> {
-        let world = World::new();
-        if history.steps.iter().any(|step| world.site(step.service()).is_scarce()) {
+        if is_scarce(history) {
             self.differ = None;
         }
         self.run(history)
@@ -78,6 +79,12 @@ impl Runner {
         self.differ = None;
         (number, difference)
     }
+}
+
+/// Whether it is about a service that has few ports to lend.
+fn is_scarce(history: &History) -> bool {
+    let world = World::new();
+    history.steps.iter().any(|step| world.site(step.service()).is_scarce())
 }
 
 /// Whether policies choose in it: by hashes whose keys are drawn anew for each pair, or by CPU.
@@ -163,11 +170,14 @@ pub fn search(mut corpus: Vec<History>, seed: u64, mut is_over: impl FnMut(&Repo
 
 /// The shortest history that ends with what was seen at `step` of this one; `None` if it does not show that by itself.
 fn shortest(runner: &mut Runner, history: &History, step: usize, ran: &Ran) -> Option<History> {
-    let mut cut = History { what: ran.to_string(), steps: history.steps.clone() };
-    cut.steps.truncate(step + 1);
+    let last = history.steps.get(step)?.service();
+    // First without what is about others: that alone may make it cheap to run.
+    let ours = history.steps.iter().take(step + 1).filter(|one| one.service() == last);
+    let ours = History { what: ran.to_string(), steps: ours.cloned().collect() };
+    let attempts = if is_scarce(&ours) { DEAR_ATTEMPTS } else { ATTEMPTS };
     let mut shows = |history: &History| {
         let last = runner.run_alone(history).ok().and_then(|seen| seen.into_iter().next_back());
         last.flatten().as_ref() == Some(ran)
     };
-    shows(&cut).then(|| shrink(cut, ATTEMPTS, shows))
+    shows(&ours).then(|| shrink(ours, attempts, shows))
 }
