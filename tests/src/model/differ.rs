@@ -11,8 +11,8 @@ use lb_common::reason::counter;
 use lb_common::{Backend, BackendId, Endpoint, FlowState, Reason, ServiceId, Steer};
 
 use super::bytes::address;
+use super::fate::{Expected, Fate};
 use super::history::{Step, beginning, policy};
-use super::path::{Expected, Fate};
 use super::recipe::{Cast, Recipe};
 use super::state::{Member, Model};
 use super::world::{SNAT_SERVICES, World};
@@ -138,6 +138,10 @@ impl Differ {
     }
 
     /// Runs one step; of a frame, what has been seen.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the kernel refuses to run it, or if a third party finds a checksum wrong that both agree about.
     pub fn step(&mut self, step: &Step) -> Result<Option<Ran>, Difference> {
         match step {
             Step::Frame(recipe) => self.frame(recipe).map(Some),
@@ -216,11 +220,13 @@ impl Differ {
                         chosen.push(member);
                     }
                 }
-                let candidates: Vec<_> = chosen.iter().map(|one| self.candidate(one)).collect();
+                let candidates: Vec<_> = chosen.iter().map(|one| self.candidate(*one)).collect();
                 let draining = draining.as_ref().map_or(0, id);
                 self.dataplane.spread(service, policy, &candidates, draining).expect("a legal pool");
                 if !policy.is_weighted() && policy != lb_common::pool::Policy::Fo {
-                    chosen.iter_mut().for_each(|one| one.weight = 1);
+                    for member in &mut chosen {
+                        member.weight = 1;
+                    }
                 }
                 self.model.spread(service, policy, chosen, draining);
                 let now = self.dataplane.steering(service);
@@ -247,7 +253,7 @@ impl Differ {
         }
     }
 
-    fn candidate(&self, member: &Member) -> Candidate {
+    fn candidate(&self, member: Member) -> Candidate {
         let (site, replica) = self.model.world().replica(member.backend).expect("a backend of this world");
         let endpoint = Endpoint::new(replica.address, site.kind.protocol);
         let identity = identity_of(&endpoint);
@@ -255,6 +261,10 @@ impl Differ {
     }
 
     /// Compares what outlives the packets: every counter, every flow, every backend's counters.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the kernel does not let it read them.
     pub fn settle(&mut self) -> Result<(), Difference> {
         let differs = |what| Err(Difference { what, frame: None });
         let counted = self.newly_counted();

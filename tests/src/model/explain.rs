@@ -1,14 +1,19 @@
 //! Words for what differs: the first field of a frame that is not as expected, by its name.
 
+use std::fmt::Write as _;
+
 use baton::dataplane::Outcome;
 use lb_common::{Reason, ServiceId};
 
+use super::fate::Fate;
 use super::parse::{parse, protocol};
-use super::path::Fate;
 
 /// Bytes as people copy them.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A reason with the service that it is counted for.
@@ -21,19 +26,17 @@ pub(super) fn reason(service: Option<ServiceId>, reason: Reason) -> String {
 
 /// Why none of the fates that a frame may have is what was seen.
 pub(super) fn fates(fates: &[Fate], seen: &Outcome, counted: &str) -> String {
-    let mut text = format!("seen: {:?}, counted {counted}", seen.action);
+    let mut lines = vec![format!("seen: {:?}, counted {counted}", seen.action)];
     for fate in fates {
         let expected = &fate.expected;
-        text += &format!("\nexpected: {:?}, {}", expected.action, reason(expected.service, expected.reason));
-        match &expected.frame {
-            Some(frame) if *frame != seen.frame => {
-                text += &format!("\n  {}", first_difference(frame, &seen.frame));
-                text += &format!("\n  frame expected: {}", hex(frame));
-            }
-            _ => {}
+        lines.push(format!("expected: {:?}, {}", expected.action, reason(expected.service, expected.reason)));
+        if let Some(frame) = expected.frame.as_ref().filter(|frame| **frame != seen.frame) {
+            lines.push(format!("  {}", first_difference(frame, &seen.frame)));
+            lines.push(format!("  frame expected: {}", hex(frame)));
         }
     }
-    text + &format!("\nframe seen: {}", hex(&seen.frame))
+    lines.push(format!("frame seen: {}", hex(&seen.frame)));
+    lines.join("\n")
 }
 
 fn first_difference(expected: &[u8], seen: &[u8]) -> String {

@@ -21,6 +21,10 @@ pub mod flag {
 pub type Key = (u16, Octets, u16);
 
 /// What one side has shown.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four flags of TCP that are seen or not, in any combination"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Side {
     syn: bool,

@@ -153,8 +153,7 @@ impl Writer<'_> {
             return self.between(site, client, from_client, body);
         }
         let (from_client, flags, next) = match (stage, self.random.random_range(0..16)) {
-            (0, _) => (true, SYN, 1),
-            (1, 0) => (true, SYN, 1),
+            (0, _) | (1, 0) | (5, 4..12) => (true, SYN, 1),
             (1, _) => (false, SYN | ACK, 2),
             (2, _) => (true, ACK, 3),
             (_, 0) => (true, FIN | ACK, 4),
@@ -162,7 +161,6 @@ impl Writer<'_> {
             (4, 2..6) => (self.chance(50), FIN | ACK, 5),
             (_, 2) => (true, RST, 5),
             (_, 3) => (false, RST | ACK, 5),
-            (5, 4..12) => (true, SYN, 1),
             (stage, 4..9) => (true, ACK, stage),
             (stage, _) => (false, ACK, stage),
         };
@@ -298,7 +296,7 @@ impl Writer<'_> {
         match self.random.random_range(0..4) {
             0 => {
                 recipe.fragment =
-                    *[0x2000, 0x2001, 1, 0x1fff, 0x6000, 0x8000].choose(&mut self.random).unwrap_or(&1)
+                    *[0x2000, 0x2001, 1, 0x1fff, 0x6000, 0x8000].choose(&mut self.random).unwrap_or(&1);
             }
             1 if site.v6 => recipe.options = EXTENSIONS.choose(&mut self.random).copied(),
             1 => recipe.options = Some(self.random.random_range(1..=10)),

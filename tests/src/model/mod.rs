@@ -17,7 +17,9 @@
 pub mod bytes;
 pub mod corpus;
 mod differ;
+mod error;
 mod explain;
+mod fate;
 pub mod flow;
 pub mod fuzz;
 pub mod generate;
@@ -33,6 +35,6 @@ mod state;
 pub mod world;
 
 pub use differ::{Differ, Difference, Ran};
-pub use path::{Expected, Fate};
+pub use fate::{Expected, Fate};
 pub use state::{Model, Tally};
 pub use world::World;

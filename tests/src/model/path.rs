@@ -1,62 +1,16 @@
-//! The way of a packet from a client to a backend, and of an ICMP error in either direction. The way back is in
-//! [`super::reply`].
+//! The way of a packet from a client to a backend. The way back is in [`super::reply`].
 
 use baton::dataplane::{Outcome, XdpAction};
 use lb_common::tables::service_flags as flags;
-use lb_common::{BackendId, BackendState, FlowState, Forwarding, NextHop, Reason, ServiceId};
+use lb_common::{BackendId, BackendState, FlowState, Forwarding, NextHop, Reason};
 
 use super::bytes::{Octets, address, get16, octets};
+use super::fate::{Change, Fate, answered, dropped, forwarded, refused, untouched};
 use super::flow::{Flow, Key, flag};
-use super::parse::{Packet, Quoted, parse, protocol, quoted};
-use super::rewrite::{self, End, ErrorChange};
-use super::state::{HashedTo, Model, Steering, Tally};
-use super::world::{INGRESS, Site};
-
-/// What is to become of a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
-    /// The one reason that is counted.
-    pub reason: Reason,
-    /// The service that it is counted for.
-    pub service: Option<ServiceId>,
-    /// What the program returns.
-    pub action: XdpAction,
-    /// What leaves; nobody sees what is dropped.
-    pub frame: Option<Vec<u8>>,
-}
-
-/// A frame's end, and what is remembered of it.
-#[derive(Clone, Debug)]
-pub struct Fate {
-    /// What is to be seen.
-    pub expected: Expected,
-    /// The flow that it was of, before and after: for coverage.
-    pub states: (Option<FlowState>, Option<FlowState>),
-    pub(super) change: Change,
-}
-
-impl Fate {
-    /// The flow that it pins or changes.
-    pub(super) fn pins(&self) -> Option<(Key, Flow)> {
-        self.change.flow
-    }
-
-    /// Leaves open what a hash has chosen: nobody could see it.
-    pub(super) fn forget_hash(&mut self) {
-        self.change.hashed = None;
-    }
-}
-
-/// What a packet changes in the model.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Change {
-    pub(super) flow: Option<(Key, Flow)>,
-    pub(super) lease: Option<(ServiceId, Octets, BackendId)>,
-    pub(super) lent: Option<(ServiceId, u16, Key)>,
-    pub(super) hashed: Option<(HashedTo, BackendId)>,
-    pub(super) open: Vec<(BackendId, i64)>,
-    pub(super) tally: Option<(BackendId, Tally)>,
-}
+use super::parse::{Packet, parse, protocol};
+use super::rewrite::{self, End};
+use super::state::{Model, Steering, Tally};
+use super::world::Site;
 
 /// The backend that a packet goes to, and why; or why it goes nowhere.
 type Route = Result<(BackendId, Reason), Reason>;
@@ -137,7 +91,7 @@ impl Model {
                 }
                 BackendState::Refused if !opens(packet) => {
                     let change = Change { flow: Some((key, flow.aborted())), ..Change::default() };
-                    return vec![self.told(refused(frame, packet, site), before, change)];
+                    return vec![Fate::new(refused(frame, packet, site), before, change)];
                 }
                 // A new flow on its tuple, or one that has lost its backend.
                 BackendState::Refused | BackendState::Absent => {}
@@ -223,7 +177,7 @@ impl Model {
         let before = self.flows.get(&key).copied();
         let (id, reason) = match route {
             Ok(route) => route,
-            Err(reason) => return self.told(untouched(frame, reason, Some(site)).expected, before, change),
+            Err(reason) => return Fate::new(untouched(frame, reason, Some(site)).expected, before, change),
         };
         let (_, replica, backend) = self.backend(id);
         let overhead = match site.kind.way {
@@ -235,7 +189,7 @@ impl Model {
         let fits = packet.ip_bytes() <= passes;
         if !fits && !packet.may_fragment {
             let answer = rewrite::too_big(frame, packet, passes as u16);
-            return self.told(answered(Reason::TooBig, site, answer), before, change);
+            return Fate::new(answered(Reason::TooBig, site, answer), before, change);
         }
         let mut out = frame.to_vec();
         if site.kind.way == Forwarding::Nat {
@@ -245,7 +199,7 @@ impl Model {
             if let Some((first, count)) = site.ports {
                 let Some(port) = self.port(key, (first, count), packet, seen, &mut change) else {
                     let expected = dropped(Reason::SnatExhausted, site);
-                    return self.told(expected, before, change);
+                    return Fate::new(expected, before, change);
                 };
                 rewrite::endpoint(&mut out, packet, End::Source, (octets(replica.local), port));
             }
@@ -257,7 +211,7 @@ impl Model {
             let (from, to) = (octets(replica.local), octets(replica.address.ip()));
             out = rewrite::encapsulate(&out, packet, from, to, replica.address.is_ipv6());
         }
-        self.told(forwarded(out, reason, site, &backend.hop, fits), before, change)
+        Fate::new(forwarded(out, reason, site, &backend.hop, fits), before, change)
     }
 
     /// The port that takes the place of the client's: the one that the flow has, or one that nobody has. `None` if all
@@ -297,106 +251,6 @@ impl Model {
             rewrite::clamp_segment_size(frame, packet, largest - headers);
         }
     }
-
-    /// An ICMP message: an error about a flow is sent on, all else is left to the stack.
-    fn error_fate(&self, frame: &[u8], message: &Packet) -> Fate {
-        let about = match quoted(frame, message) {
-            Ok(quoted) => quoted,
-            Err(reason) => return untouched(frame, reason, None),
-        };
-        let found = if let Some(site) = self.site_at(message.v6, about.source, about.protocol) {
-            self.error_to_backend(frame, message, &about, site)
-        } else if let Some((site, id)) = self.replica_at(message.v6, about.destination, about.protocol) {
-            self.error_to_client(frame, message, &about, site, id)
-        } else {
-            Err(Reason::IcmpUnknown)
-        };
-        found.unwrap_or_else(|reason| untouched(frame, reason, None))
-    }
-
-    /// About a packet that the VIP sent to a client.
-    fn error_to_backend(
-        &self,
-        frame: &[u8],
-        message: &Packet,
-        about: &Quoted,
-        site: &Site,
-    ) -> Result<Fate, Reason> {
-        let key = (site.id, about.destination.0, about.destination.1);
-        let flow =
-            self.flows.get(&key).filter(|flow| self.present(flow.backend)).ok_or(Reason::IcmpUnknown)?;
-        let (_, replica, backend) = self.backend(flow.backend);
-        let mut out = frame.to_vec();
-        let backend_ip = octets(replica.address.ip());
-        match site.kind.way {
-            Forwarding::Nat => {
-                let mut change = ErrorChange {
-                    to: Some(backend_ip),
-                    quoted_source: Some((backend_ip, replica.address.port())),
-                    ..ErrorChange::default()
-                };
-                if site.ports.is_some() {
-                    let port = self.port_of(&key).ok_or(Reason::IcmpUnknown)?;
-                    change.quoted_destination = Some((octets(replica.local), port));
-                }
-                rewrite::error(&mut out, message, about, &change);
-            }
-            Forwarding::Dsr => {}
-            Forwarding::Ipip => {
-                let v6 = replica.address.is_ipv6();
-                out = rewrite::encapsulate(&out, message, octets(replica.local), backend_ip, v6);
-            }
-        }
-        let expected = forwarded(out, Reason::IcmpError, site, &backend.hop, true);
-        Ok(self.told(expected, Some(*flow), Change::default()))
-    }
-
-    /// About a packet that went to a backend.
-    fn error_to_client(
-        &self,
-        frame: &[u8],
-        message: &Packet,
-        about: &Quoted,
-        site: &Site,
-        id: BackendId,
-    ) -> Result<Fate, Reason> {
-        let (_, replica, _) = self.backend(id);
-        let mut change = ErrorChange::default();
-        if lends(site, about.source.1) {
-            let (_, client, port) = *self.lent.get(&(site.id, about.source.1)).ok_or(Reason::IcmpUnknown)?;
-            change.quoted_source = Some((client, port));
-            change.to = Some(client);
-        } else if about.source.0 == octets(replica.local) {
-            return Err(Reason::ToBalancer);
-        }
-        // A router keeps its name; the backend has none but the VIP's.
-        let vip = octets(site.vip.ip());
-        if message.source.0 == octets(replica.address.ip()) {
-            change.from = Some(vip);
-        }
-        change.quoted_destination = Some((vip, site.vip.port()));
-        let mut out = frame.to_vec();
-        rewrite::error(&mut out, message, about, &change);
-        let uplink = &self.uplinks[usize::from(site.id)];
-        Ok(self.told(forwarded(out, Reason::ReplyIcmpError, site, uplink, true), None, Change::default()))
-    }
-
-    pub(super) fn told(&self, expected: Expected, before: Option<Flow>, change: Change) -> Fate {
-        let after = change.flow.map(|(_, flow)| flow).or(before);
-        Fate { expected, states: (before.map(|flow| flow.state()), after.map(|flow| flow.state())), change }
-    }
-}
-
-impl Change {
-    /// Counts away a flow that this packet has closed, where open flows are counted.
-    pub(super) fn closing(&mut self, site: &Site, before: &Flow, after: &Flow) {
-        if site.has(flags::COUNT_OPEN)
-            && before.state() != FlowState::Closed
-            && after.state() == FlowState::Closed
-        {
-            self.open.push((before.backend, -1));
-        }
-    }
 }
 
 /// Whether it asks for a new connection: of SYN and RST the reset is looked at first (RFC 9293, section 3.10.7).
@@ -434,53 +288,6 @@ pub(super) fn lends(site: &Site, port: u16) -> bool {
 /// Longest packet that passes there, less what is put before it.
 pub(super) fn passes(hop: &NextHop, overhead: usize) -> usize {
     if hop.mtu == 0 { usize::MAX } else { usize::from(hop.mtu) - overhead }
-}
-
-/// A packet that is left as it is.
-pub(super) fn untouched(frame: &[u8], reason: Reason, site: Option<&Site>) -> Fate {
-    let service = site.map(|site| site.id);
-    let frame = Some(frame.to_vec());
-    let expected = Expected { reason, service, action: XdpAction::Pass, frame };
-    Fate { expected, states: (None, None), change: Change::default() }
-}
-
-/// A packet that is discarded.
-pub(super) fn dropped(reason: Reason, site: &Site) -> Expected {
-    Expected { reason, service: Some(site.id), action: XdpAction::Drop, frame: None }
-}
-
-/// A packet that is answered: the answer goes back by the interface that it came in by.
-pub(super) fn answered(reason: Reason, site: &Site, frame: Vec<u8>) -> Expected {
-    Expected { reason, service: Some(site.id), action: XdpAction::Tx, frame: Some(frame) }
-}
-
-/// A segment of a flow that is refused is answered by a reset; resets and datagrams are not answered.
-pub(super) fn refused(frame: &[u8], packet: &Packet, site: &Site) -> Expected {
-    if packet.is_datagram() || packet.has(flag::RST) {
-        return dropped(Reason::RefusedSilently, site);
-    }
-    answered(Reason::RefusedReset, site, rewrite::reset(frame, packet))
-}
-
-/// A rewritten packet: sent to its next hop, or left to the stack, which forwards it or cuts it into pieces. The stack
-/// takes only frames that are addressed to it, so one that is left to it keeps its Ethernet addresses.
-pub(super) fn forwarded(
-    mut frame: Vec<u8>,
-    reason: Reason,
-    site: &Site,
-    hop: &NextHop,
-    fits: bool,
-) -> Expected {
-    let action = match hop.ifindex {
-        0 => XdpAction::Pass,
-        _ if !fits => XdpAction::Pass,
-        INGRESS => XdpAction::Tx,
-        _ => XdpAction::Redirect,
-    };
-    if action != XdpAction::Pass {
-        rewrite::next_hop(&mut frame, hop);
-    }
-    Expected { reason, service: Some(site.id), action, frame: Some(frame) }
 }
 
 fn tally_in(packet: &Packet, reason: Reason) -> Tally {

@@ -23,7 +23,7 @@ impl Model {
                 return vec![(Ok(held), None)];
             }
             return match self.pool_in_use(site, steering) {
-                Some(pool) => self.from_pool(pool, key),
+                Some(pool) => self.of_pool(pool, key),
                 None => vec![(named(steering.active), None)],
             };
         }
@@ -32,13 +32,13 @@ impl Model {
         match (self.pool_in_use(site, steering), draining) {
             (None, 0) => vec![(named(steering.active), None)],
             (None, _) => vec![(Ok(draining), None)],
-            (Some(pool), 0) => self.from_pool(pool, key),
+            (Some(pool), 0) => self.of_pool(pool, key),
             (Some(_), _) => {
                 // Where a hash had put it under the pool before, or else where flows finish.
                 let place = steering.from_pool.map_or(0, |used| 1 - used);
                 match &self.pools[usize::from(site.id)][place] {
                     Some(before) if matches!(before.policy, Policy::Maglev | Policy::Sh) => {
-                        let mut choices = self.from_pool(before, key);
+                        let mut choices = self.of_pool(before, key);
                         for choice in &mut choices {
                             // All full: it has no place there.
                             choice.0 = choice.0.or(Ok(draining));
@@ -63,8 +63,9 @@ impl Model {
     }
 
     /// The members that a policy may choose: none that is at its limit.
-    fn from_pool(&self, pool: &Pool, key: &Key) -> Vec<Choice> {
-        let open = |member: &Member| self.open.get(&member.backend).copied().unwrap_or(0).max(0) as u64;
+    fn of_pool(&self, pool: &Pool, key: &Key) -> Vec<Choice> {
+        let open =
+            |member: &Member| self.open.get(&member.backend).map_or(0, |open| (*open).max(0).cast_unsigned());
         let has_room = |member: &&Member| member.limit == 0 || open(member) < u64::from(member.limit);
         let limited = pool.members.iter().any(|member| member.limit != 0);
         let room: Vec<&Member> = pool.members.iter().filter(has_room).collect();

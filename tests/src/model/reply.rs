@@ -4,9 +4,10 @@ use lb_common::tables::service_flags as flags;
 use lb_common::{BackendId, BackendState, Reason};
 
 use super::bytes::octets;
+use super::fate::{Change, Fate, answered, dropped, forwarded, refused, untouched};
 use super::flow::{Flow, flag};
 use super::parse::Packet;
-use super::path::{Change, Fate, answered, dropped, forwarded, lends, passes, refused, untouched};
+use super::path::{lends, passes};
 use super::rewrite::{self, End};
 use super::state::{Model, Tally};
 use super::world::Site;
@@ -28,13 +29,13 @@ impl Model {
             return untouched(frame, Reason::ToBalancer, Some(site));
         }
         if backend.state == BackendState::Refused && !packet.has(flag::RST) {
-            return self.told(refused(frame, packet, site), before, Change::default());
+            return Fate::new(refused(frame, packet, site), before, Change::default());
         }
         let uplink = &self.uplinks[usize::from(site.id)];
         let fits = packet.ip_bytes() <= passes(uplink, 0);
         if !fits && !packet.may_fragment {
             let answer = rewrite::too_big(frame, packet, uplink.mtu);
-            return self.told(answered(Reason::TooBig, site, answer), before, Change::default());
+            return Fate::new(answered(Reason::TooBig, site, answer), before, Change::default());
         }
         let mut change = Change::default();
         let tracked = !site.has(flags::DRAIN_ONLY) || self.steering(site.id).draining != 0;
@@ -48,7 +49,7 @@ impl Model {
             }
             // A segment of a backend that the flow has left would break what took its tuple.
             Some(_) if !packet.is_datagram() => {
-                return self.told(dropped(Reason::ReplyStale, site), before, change);
+                return Fate::new(dropped(Reason::ReplyStale, site), before, change);
             }
             Some(_) => (Reason::ReplyUnpinned, false),
             None if packet.has(flag::RST) => (Reason::ReplyUnpinned, false),
@@ -68,7 +69,7 @@ impl Model {
         }
         rewrite::endpoint(&mut out, packet, End::Source, (octets(site.vip.ip()), site.vip.port()));
         change.tally = Some((from, tally_out(packet, answers)));
-        self.told(forwarded(out, reason, site, uplink, fits), before, change)
+        Fate::new(forwarded(out, reason, site, uplink, fits), before, change)
     }
 }
 

@@ -160,6 +160,10 @@ impl Default for World {
 
 impl World {
     /// All services.
+    ///
+    /// # Panics
+    ///
+    /// Never: there are ids for all of them.
     pub fn new() -> Self {
         let families = [false, true].into_iter();
         let kinds = families.flat_map(|v6| KINDS.into_iter().map(move |kind| (v6, kind)));
