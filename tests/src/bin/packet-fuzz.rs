@@ -49,6 +49,7 @@ fn main() -> Result<()> {
         .iter()
         .map(|history| json!({ "file": file_name(&history.what), "text": text(history) }))
         .collect();
+    let dropped: Vec<_> = report.dropped.iter().map(|history| file_name(&history.what)).collect();
     let finding = report.finding.map(|finding| {
         json!({
             "what": finding.difference.to_string(),
@@ -64,6 +65,7 @@ fn main() -> Result<()> {
         "packets": report.frames,
         "seen": report.seen.len(),
         "kept": kept,
+        "dropped": dropped,
         "finding": finding,
     });
     println!("{document}");

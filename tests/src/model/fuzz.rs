@@ -19,7 +19,7 @@ pub const STEPS: usize = 400;
 /// How often a shorter history is tried when something differs, and when something new was seen.
 const ATTEMPTS: usize = 120;
 /// The same where each attempt takes a new pair.
-const DEAR_ATTEMPTS: usize = 30;
+const DEAR_ATTEMPTS: usize = 12;
 
 /// A difference, with the shortest history that shows it.
 #[derive(Debug)]
@@ -125,27 +125,41 @@ pub struct Report {
     pub seen: BTreeSet<String>,
     /// Histories that are worth a place in the corpus.
     pub kept: Vec<History>,
+    /// Histories of the corpus that show nothing any longer that others do not show: they have made room.
+    pub dropped: Vec<History>,
     /// Where they differ.
     pub finding: Option<Box<Finding>>,
 }
 
-/// Replays the corpus, then searches until `is_over`; histories that show something new join the corpus, as long as it
-/// has room.
-pub fn search(mut corpus: Vec<History>, seed: u64, mut is_over: impl FnMut(&Report) -> bool) -> Report {
+/// A history of the corpus, and all that it shows.
+struct Known {
+    history: History,
+    views: BTreeSet<String>,
+}
+
+fn views(seen: &[Option<Ran>]) -> BTreeSet<String> {
+    seen.iter().flatten().flat_map(Ran::views).collect()
+}
+
+/// Replays the corpus, then searches until `is_over`; histories that show something new join the corpus, as long as
+/// there is room, or one of which all is shown by others.
+pub fn search(corpus: Vec<History>, seed: u64, mut is_over: impl FnMut(&Report) -> bool) -> Report {
     let mut report = Report::default();
     let mut runner = Runner::default();
-    for history in &corpus {
-        match judge(&mut runner, history) {
-            Ok(seen) => report.seen.extend(seen.iter().flatten().flat_map(Ran::views)),
+    let mut known = Vec::new();
+    for history in corpus {
+        match judge(&mut runner, &history) {
+            Ok(seen) => known.push(Known { history, views: views(&seen) }),
             Err(finding) => return Report { finding: Some(finding), ..report },
         }
     }
+    report.seen.extend(known.iter().flat_map(|one| one.views.clone()));
     let world = World::new();
     let mut random = SmallRng::seed_from_u64(seed);
     while !is_over(&report) {
         let next = random.random();
-        let history = match corpus.choose(&mut random) {
-            Some(known) if random.random() => generate::variation(&world, known, next, STEPS / 2),
+        let history = match known.choose(&mut random) {
+            Some(one) if random.random() => generate::variation(&world, &one.history, next, STEPS / 2),
             _ => generate::history(&world, next, STEPS),
         };
         let seen = match judge(&mut runner, &history) {
@@ -155,17 +169,43 @@ pub fn search(mut corpus: Vec<History>, seed: u64, mut is_over: impl FnMut(&Repo
         report.histories += 1;
         for (step, ran) in seen.iter().enumerate().filter_map(|(step, ran)| Some((step, ran.as_ref()?))) {
             let is_new = ran.views().iter().any(|view| !report.seen.contains(view));
-            if !is_new || corpus.len() >= FILES {
+            if is_new
+                && has_room(&known)
+                && let Some(kept) = shortest(&mut runner, &history, step, ran)
+            {
                 report.seen.extend(ran.views());
-            } else if let Some(kept) = shortest(&mut runner, &history, step, ran) {
-                report.seen.extend(ran.views());
-                report.kept.push(kept.clone());
-                corpus.push(kept);
+                keep(kept, &mut runner, &mut known, &mut report);
             }
         }
         report.frames = runner.frames;
     }
     report
+}
+
+/// The place of a history of which all is shown by others.
+fn needless(known: &[Known]) -> Option<usize> {
+    let shown_by = |view: &String| known.iter().filter(|one| one.views.contains(view)).count();
+    known.iter().position(|one| one.views.iter().all(|view| shown_by(view) > 1))
+}
+
+fn has_room(known: &[Known]) -> bool {
+    known.len() < FILES || needless(known).is_some()
+}
+
+fn keep(kept: History, runner: &mut Runner, known: &mut Vec<Known>, report: &mut Report) {
+    let Ok(seen) = runner.run_alone(&kept) else { return };
+    if known.len() >= FILES
+        && let Some(place) = needless(known)
+    {
+        let old = known.remove(place).history;
+        let before = report.kept.len();
+        report.kept.retain(|one| *one != old);
+        if report.kept.len() == before {
+            report.dropped.push(old);
+        }
+    }
+    report.kept.push(kept.clone());
+    known.push(Known { history: kept, views: views(&seen) });
 }
 
 /// The shortest history that ends with what was seen at `step` of this one; `None` if it does not show that by itself.
@@ -180,4 +220,19 @@ fn shortest(runner: &mut Runner, history: &History, step: usize, ran: &Ran) -> O
         last.flatten().as_ref() == Some(ran)
     };
     shows(&ours).then(|| shrink(ours, attempts, shows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_history_of_which_all_is_shown_by_others_makes_room() {
+        let one = |views: &[&str]| Known {
+            history: History::default(),
+            views: views.iter().map(|view| (*view).to_owned()).collect(),
+        };
+        assert_eq!(needless(&[one(&["a", "b"]), one(&["b"]), one(&["c"])]), Some(1));
+        assert_eq!(needless(&[one(&["a", "b"]), one(&["b", "c"])]), None);
+    }
 }

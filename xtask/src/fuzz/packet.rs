@@ -18,8 +18,9 @@ const CORPUS: &str = "tests/corpus/packets";
 /// Random packets through the XDP program and a slow reference model of it, which must agree.
 ///
 /// Histories that show something for the first time (a reason, a verdict, a change of a flow's state, by mode and
-/// protocol) join the corpus in tests/corpus/packets, up to 200; `cargo xtask test` replays them. Exits with 1 if
-/// program and model differ, and says how to replay the shortest history that shows it. Needs root.
+/// protocol) join the corpus in tests/corpus/packets, up to 200; `cargo xtask test` replays them. If it is full, a
+/// history of which others show all makes room. Exits with 1 if program and model differ, and says how to replay the
+/// shortest history that shows it. Needs root.
 #[derive(Args, Debug)]
 pub(crate) struct PacketArgs {
     /// How long to search.
@@ -42,6 +43,8 @@ struct Report {
     packets: u64,
     seen: u64,
     kept: Vec<Kept>,
+    /// Files of the corpus that show nothing any longer that others do not show.
+    dropped: Vec<String>,
     finding: Option<Finding>,
 }
 
@@ -76,6 +79,11 @@ pub(super) fn run(args: &PacketArgs) -> Result<ExitCode> {
     let report = Report::deserialize(&document).context("the search has printed something else")?;
     if let Some(file) = &args.json {
         write(file, &(serde_json::to_string_pretty(&document)? + "\n"))?;
+    }
+    for file in &report.dropped {
+        let path = corpus.join(file);
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        println!("no longer needed in the corpus: {CORPUS}/{file}");
     }
     for kept in &report.kept {
         write(&corpus.join(&kept.file), &kept.text)?;
@@ -123,7 +131,7 @@ mod tests {
     fn a_report_is_read_with_and_without_a_finding() {
         let mut document = json!({
             "seed": 7, "seconds": 1.5, "histories": 2, "packets": 800, "seen": 9,
-            "kept": [{ "file": "a.json", "text": "{}" }], "finding": null,
+            "kept": [{ "file": "a.json", "text": "{}" }], "dropped": ["b.json"], "finding": null,
         });
         assert!(Report::deserialize(&document).unwrap().finding.is_none());
         document["finding"] = json!({ "what": "w", "steps": 3, "shows_alone": true, "text": "{}" });
