@@ -8,7 +8,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use baton::dataplane::{Dataplane, FlowTimeouts, Outcome, Sizes, unload};
 use lb_common::pool::{Candidate, identity_of, steering_to};
 use lb_common::reason::counter;
-use lb_common::{Backend, BackendId, Endpoint, FlowState, Reason, ServiceId, Steer};
+use lb_common::{BackendId, Endpoint, FlowState, Reason, ServiceId, Steer};
 
 use super::bytes::address;
 use super::fate::{Expected, Fate};
@@ -389,6 +389,3 @@ fn check_with_etherparse(frame: &[u8], expected: &Expected) {
         assert_eq!(before.payload, after.payload);
     }
 }
-
-/// So that a backend is always written as the model has it.
-const _: () = assert!(size_of::<Backend>() == 64);

@@ -218,7 +218,8 @@ fn checksum_at(protocol: u8, transport: usize) -> usize {
         }
 }
 
-/// Changes a packet, and its checksums so that they are as right or wrong as before.
+/// Changes a packet, and its checksums so that they are as right or wrong as before. Of the pseudo-header only the
+/// addresses are summed: length and protocol stay, and count the same before and after.
 fn keeping_sums(frame: &mut [u8], packet: &Packet, change: impl FnOnce(&mut [u8])) {
     let checksum = checksum_at(packet.protocol, packet.transport);
     let covered = |frame: &[u8]| {
