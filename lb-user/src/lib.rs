@@ -7,6 +7,7 @@ pub mod api;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod dataplane;
 pub mod driver;
 pub mod flow_counts;
