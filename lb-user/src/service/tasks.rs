@@ -48,7 +48,7 @@ pub(super) fn watch_backend(
 struct Question {
     what: check::Check,
     balancer: Arc<NetnsHandle>,
-    address: std::net::SocketAddrV4,
+    address: std::net::SocketAddr,
     period: Duration,
 }
 
@@ -57,7 +57,7 @@ impl Question {
         Self {
             what: spec.check.clone(),
             balancer: Arc::clone(balancer),
-            address: parts.address,
+            address: parts.address.into(),
             period: Duration::from_millis(spec.policy.check_period_ms),
         }
     }
