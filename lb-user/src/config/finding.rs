@@ -114,6 +114,11 @@ impl<'a> Findings<'a> {
         &mut self.found[last].1
     }
 
+    /// The line at these bytes of the file, from 1 on.
+    pub(super) fn line_of(&self, span: &Range<usize>) -> usize {
+        place_of(self.text, span).line
+    }
+
     /// All findings in the order of the file.
     pub(super) fn sorted(mut self) -> Vec<Finding> {
         self.found.sort_by(|(at, one), (other_at, other)| {

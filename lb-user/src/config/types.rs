@@ -306,3 +306,13 @@ pub enum Restart {
     /// One that does both.
     Once(Vec<String>),
 }
+
+impl Backend {
+    /// The memory limit that Baton enforces on it, in bytes, if it does.
+    pub fn memory_max(&self) -> Option<u64> {
+        match &self.driver {
+            Driver::Process(process) => process.memory_max,
+            _ => None,
+        }
+    }
+}
