@@ -3,6 +3,7 @@
 //! Exit codes, for every subcommand: 0 done, 1 it failed or something was lost, 2 wrong use or settings.
 
 mod attach;
+mod config;
 mod cut;
 mod detach;
 mod down;
@@ -53,6 +54,7 @@ enum Command {
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
     Load(Box<load::LoadArgs>),
+    Config(config::ConfigArgs),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
     #[command(hide = true)]
@@ -78,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Flows(args) => args.run(),
         Command::Explain(args) => args.run(),
         Command::Load(args) => args.run(),
+        Command::Config(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
         Command::Shim(args) => Ok(args.run()),

@@ -86,7 +86,7 @@ impl<'a> Findings<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) -> &mut Finding {
-        self.note(Severity::Error, span, message.into(), help.into())
+        self.note(Severity::Error, span, &message.into(), help.into())
     }
 
     /// Notes a warning at these bytes of the file.
@@ -96,19 +96,19 @@ impl<'a> Findings<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.note(Severity::Warning, span, message.into(), help.into());
+        self.note(Severity::Warning, span, &message.into(), help.into());
     }
 
-    fn note(
-        &mut self,
-        severity: Severity,
-        span: &Range<usize>,
-        message: String,
-        help: String,
-    ) -> &mut Finding {
-        let place = Some(place_of(self.text, span));
-        let finding =
-            Finding { severity, file: self.file.to_owned(), place, message, suggestion: None, help };
+    fn note(&mut self, severity: Severity, span: &Range<usize>, message: &str, help: String) -> &mut Finding {
+        let finding = Finding {
+            severity,
+            file: self.file.to_owned(),
+            place: Some(place_of(self.text, span)),
+            // A text of the file may hold anything, and a terminal obeys some of it.
+            message: message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+            suggestion: None,
+            help,
+        };
         self.found.push((span.start, finding));
         let last = self.found.len() - 1;
         &mut self.found[last].1
@@ -131,15 +131,17 @@ impl<'a> Findings<'a> {
 /// Lines and characters of a range of bytes; a range beyond the end is at the end.
 fn place_of(text: &str, span: &Range<usize>) -> Place {
     let start = floor_of(text, span.start);
-    let end = floor_of(text, span.end).max(start);
     let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
-    let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-    let source = text[line_start..line_end].trim_end_matches('\r');
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    let line_end = line_start + line.len();
+    // Where a line ends may be meant, but nothing behind it.
+    let start = start.min(line_end);
+    let end = floor_of(text, span.end).clamp(start, line_end);
     Place {
         line: text[..start].matches('\n').count() + 1,
         column: text[line_start..start].chars().count() + 1,
-        width: text[start..end.min(line_end)].trim_end().chars().count().max(1),
-        source: source.to_owned(),
+        width: text[start..end].trim_end().chars().count().max(1),
+        source: line.to_owned(),
     }
 }
 

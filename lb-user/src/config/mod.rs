@@ -5,10 +5,15 @@
 //! Nothing here looks at the machine: a file is right or wrong everywhere alike.
 
 mod build;
+pub mod compare;
 mod describe;
+mod example;
 mod finding;
 mod keys;
 mod read;
+mod reference;
+mod render;
+mod schema;
 mod types;
 mod units;
 mod value;
@@ -17,8 +22,12 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use self::example::example;
 use self::finding::Findings;
 pub use self::finding::{Finding, Place, Severity};
+pub use self::reference::reference;
+pub use self::render::render;
+pub use self::schema::schema;
 pub use self::types::*;
 
 /// A configuration that can be used.
@@ -68,3 +77,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

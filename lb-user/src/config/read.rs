@@ -83,9 +83,9 @@ fn read_key(
         let other = fields.text(only.key)?;
         if !only.values.contains(&other) {
             if let Some((name, _)) = written {
-                let values: Vec<_> = only.values.iter().map(|value| format!("`{value}`")).collect();
+                let values: Vec<_> = only.values.iter().map(|value| format!("\"{value}\"")).collect();
                 let message = format!("`{}` has no meaning with {} = \"{other}\"", key.name, only.key);
-                let help = format!("it belongs to `{}` {}", only.key, values.join(" or "));
+                let help = format!("it belongs to {} = {}", only.key, values.join(" or "));
                 findings.error(&name.span(), message, help);
             }
             return None;

@@ -83,7 +83,7 @@ pub(super) fn endpoint(text: &str) -> Result<SocketAddr, Problem> {
         Ok(address) if address.port() == 0 => Err(Problem::new(format!("`{text}` has port 0"))),
         Ok(SocketAddr::V6(address)) if address.ip().to_ipv4_mapped().is_some() => {
             let plain = SocketAddr::new(address.ip().to_canonical(), address.port());
-            Err(Problem::new(format!("`{text}` is an IPv4 address in IPv6 clothes"))
+            Err(Problem::new(format!("`{text}` is an IPv4 address, written as IPv6"))
                 .suggest(plain.to_string()))
         }
         Ok(SocketAddr::V6(address)) if address.scope_id() != 0 => {

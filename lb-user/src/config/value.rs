@@ -50,15 +50,11 @@ pub(super) fn read(kind: &Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, P
         }
         (Kind::Interfaces, DeValue::Array(items)) => texts(items, interface).map(Value::Texts),
         (Kind::Arguments, DeValue::Array(items)) => {
-            let words = texts(items, |_| Ok(()))?;
-            match words.first() {
-                Some(program) if program.starts_with('/') => Ok(Value::Texts(words)),
-                Some(program) => {
-                    let message = format!("`{}` is no absolute path", program.escape_debug());
-                    Err(vec![(items[0].span(), Problem::new(message))])
-                }
-                None => Err(at(Problem::new("no program is named"))),
-            }
+            let Some((program, arguments)) = items.split_first() else {
+                return Err(at(Problem::new("no program is named")));
+            };
+            let program = texts(std::slice::from_ref(program), absolute);
+            both(program, texts(arguments, |_| Ok(()))).map(Value::Texts)
         }
         (Kind::Statuses, DeValue::Array(items)) => statuses(items, value.span()),
         (Kind::Headers | Kind::Variables, DeValue::Table(table)) => {
@@ -105,7 +101,7 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
                 return Ok(plain());
             }
             let suggestion = closest(text, choices.iter().map(|(choice, _)| *choice)).map(str::to_owned);
-            Err(Problem { message: format!("`{}` is not one of them", text.escape_debug()), suggestion })
+            Err(Problem { message: format!("unknown value `{}`", text.escape_debug()), suggestion })
         }
         Kind::Prefix { most } => units::prefix(text, *most).map(Value::Count),
         Kind::Duration { least, most } => units::duration(text, *least, *most).map(Value::Duration),
@@ -113,7 +109,7 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
         Kind::Ceiling => units::ceiling(text).map(Value::Ceiling),
         Kind::Endpoint => units::endpoint(text).map(Value::Endpoint),
         Kind::Ports => units::ports(text).map(Value::Ports),
-        Kind::Path => is(text.starts_with('/') && !text.contains('\0'), "no absolute path"),
+        Kind::Path => absolute(text).map(|()| plain()),
         Kind::UrlPath => {
             let legal = text.starts_with('/') && text.parse::<PathAndQuery>().is_ok();
             is(legal, "no path of a request")
@@ -152,6 +148,25 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
             }
         }
         _ => Ok(plain()),
+    }
+}
+
+/// The lists one after the other, or the problems of both.
+fn both(
+    one: Result<Vec<String>, Problems>,
+    other: Result<Vec<String>, Problems>,
+) -> Result<Vec<String>, Problems> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok([one, other].concat()),
+        (one, other) => Err([one.err(), other.err()].into_iter().flatten().flatten().collect()),
+    }
+}
+
+fn absolute(path: &str) -> Result<(), Problem> {
+    if path.starts_with('/') && !path.contains('\0') {
+        Ok(())
+    } else {
+        Err(Problem::new(format!("`{}` is no absolute path", path.escape_debug())))
     }
 }
 

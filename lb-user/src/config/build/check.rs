@@ -30,7 +30,10 @@ pub(super) fn check(
     }
     let what = what(fields)?;
     if let Err(error) = what.validate() {
-        findings.error(&fields.at(culprit(&error)), error.to_string(), "");
+        // Their messages end with what to do.
+        let text = error.to_string();
+        let (message, help) = text.split_once(": ").unwrap_or((&text, "see `baton config example`"));
+        findings.error(&fields.at(culprit(&error)), message, help);
         return None;
     }
     Some(ServiceCheck {

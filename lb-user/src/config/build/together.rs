@@ -169,7 +169,7 @@ fn no_two<T: PartialEq>(
         match seen.iter().find(|(other, _)| *other == item) {
             Some((_, first)) => {
                 let line = findings.line_of(first);
-                findings.error(&span, say(&item), format!("it is in line {line}"));
+                findings.error(&span, say(&item), format!("the first is in line {line}"));
             }
             None => seen.push((item, span)),
         }
