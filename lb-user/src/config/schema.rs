@@ -135,3 +135,73 @@ fn kind(kind: &Kind) -> Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use boon::{Compiler, SchemaIndex, Schemas};
+
+    use super::super::example;
+    use super::*;
+
+    struct Validator(Schemas, SchemaIndex);
+
+    impl Validator {
+        fn new() -> Self {
+            let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+            compiler.add_resource("baton.json", schema()).unwrap();
+            let index = compiler.compile("baton.json", &mut schemas).unwrap();
+            Self(schemas, index)
+        }
+
+        fn accepts(&self, text: &str) -> bool {
+            let file: toml::Table = toml::from_str(text).unwrap();
+            self.0.validate(&serde_json::to_value(file).unwrap(), self.1).is_ok()
+        }
+    }
+
+    #[test]
+    fn the_example_fits_the_schema_and_every_example_of_a_key_does() {
+        let validator = Validator::new();
+        assert!(validator.accepts(&example()));
+        for section in ROOT.all() {
+            for key in section.keys {
+                let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+                compiler.add_resource("key.json", property(key)).unwrap();
+                let index = compiler.compile("key.json", &mut schemas).unwrap();
+                let value = json_of(key.example).unwrap();
+                assert!(schemas.validate(&value, index).is_ok(), "{}.{}", section.path, key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_schema_can_know_it_refuses() {
+        let validator = Validator::new();
+        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/invalid_configs");
+        for name in [
+            "backend_is_a_table",
+            "ceiling_without_unit",
+            "check_counts",
+            "check_keys_of_others",
+            "check_script",
+            "check_status",
+            "check_type",
+            "data_plane",
+            "driver_keys_of_others",
+            "driver_unit",
+            "empty",
+            "name_is_no_name",
+            "no_backend",
+            "snat_with_dsr",
+            "unknown_keys",
+            "unknown_section",
+            "vip_without_port",
+        ] {
+            let text = fs::read_to_string(files.join(name).with_extension("toml")).unwrap();
+            assert!(!validator.accepts(&text), "{name}");
+        }
+    }
+}
