@@ -11,6 +11,7 @@ pub mod config;
 pub mod dataplane;
 pub mod driver;
 pub mod flow_counts;
+pub mod import;
 pub mod load;
 pub mod names;
 pub mod net;

@@ -10,6 +10,7 @@ mod down;
 mod events;
 mod explain;
 mod flows;
+mod import;
 mod load;
 mod rejuvenate;
 mod shim;
@@ -55,6 +56,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Load(Box<load::LoadArgs>),
     Config(config::ConfigArgs),
+    Import(import::ImportArgs),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
     #[command(hide = true)]
@@ -81,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => args.run(),
         Command::Load(args) => args.run(),
         Command::Config(args) => args.run(),
+        Command::Import(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
         Command::Shim(args) => Ok(args.run()),

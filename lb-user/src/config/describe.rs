@@ -46,7 +46,7 @@ impl Kind {
 }
 
 /// A duration as people write it: with one unit if there is one that fits.
-pub(super) fn show_duration(time: Duration) -> String {
+pub(crate) fn show_duration(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
     match units.into_iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit)) {

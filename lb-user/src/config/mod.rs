@@ -22,6 +22,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub(crate) use self::describe::show_duration;
 pub use self::example::example;
 use self::finding::Findings;
 pub use self::finding::{Finding, Place, Severity};

@@ -12,16 +12,17 @@ pub fn schema() -> Value {
     let mut schema = table(&ROOT);
     schema.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
     schema.insert("title".into(), json!("baton.toml"));
-    schema.insert("required".into(), json!(["service"]));
     Value::Object(schema)
 }
 
 fn table(section: &Section) -> Map<String, Value> {
     let keys = section.keys.iter().map(|key| (key.name.to_owned(), property(key)));
+    // A file may have no service yet; a service has a backend.
+    let least = u8::from(!section.path.is_empty());
     let tables = section.sections.iter().map(|below| {
         let mut inner = table(below);
         let value = if below.repeated {
-            json!({ "type": "array", "minItems": 1, "items": inner })
+            json!({ "type": "array", "minItems": least, "items": inner })
         } else {
             inner.insert("description".into(), json!(below.doc));
             Value::Object(inner)
@@ -31,7 +32,8 @@ fn table(section: &Section) -> Map<String, Value> {
     let properties: Map<_, _> = keys.chain(tables).collect();
     let always = |key: &&Key| key.absence == Absence::Refused && key.only.is_none();
     let mut required: Vec<_> = section.keys.iter().filter(always).map(|key| key.name).collect();
-    required.extend(section.sections.iter().filter(|below| below.repeated).map(|below| below.name));
+    let needed = |below: &&Section| below.repeated && least > 0;
+    required.extend(section.sections.iter().filter(needed).map(|below| below.name));
     let mut schema = Map::from_iter([
         ("description".to_owned(), json!(section.doc)),
         ("type".to_owned(), json!("object")),
@@ -192,7 +194,6 @@ mod tests {
             "data_plane",
             "driver_keys_of_others",
             "driver_unit",
-            "empty",
             "name_is_no_name",
             "no_backend",
             "snat_with_dsr",

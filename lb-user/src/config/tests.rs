@@ -195,6 +195,13 @@ fn what_is_allowed_and_not_meant_is_a_warning() {
 }
 
 #[test]
+fn a_file_without_services_is_right_and_warned_of() {
+    let loaded = Config::parse("# Nothing yet.\n", "baton.toml").unwrap();
+    assert!(loaded.config.services.is_empty());
+    assert_eq!(loaded.warnings[0].message, "there is no service");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_finding() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("baton.toml");
@@ -224,7 +231,7 @@ proptest! {
     fn no_file_is_too_strange(lines in proptest::collection::vec(line(), 0..30)) {
         let text = lines.join("\n");
         match Config::parse(&text, "baton.toml") {
-            Ok(loaded) => prop_assert!(!loaded.config.services.is_empty()),
+            Ok(loaded) => prop_assert!(loaded.warnings.iter().all(|finding| !finding.is_error())),
             Err(found) => {
                 prop_assert!(found.iter().any(Finding::is_error));
                 for finding in &found {

@@ -17,7 +17,7 @@ pub(super) fn config(file: &Fields, findings: &mut Findings<'_>) -> Option<Confi
     let tables = file.tables("service")?;
     if tables.is_empty() {
         let help = "add a [[service]], as `baton config example` shows";
-        findings.error(&file.span, "there is no service", help);
+        findings.warning(&file.span, "there is no service", help);
     }
     together::services(file, tables, findings);
     // Each in turn, so that what is wrong with one hides nothing of the next.

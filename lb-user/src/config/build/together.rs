@@ -90,13 +90,16 @@ fn policy_has_its_backends(
     findings: &mut Findings<'_>,
 ) {
     let name = policy.name();
+    let no_weight = |backend: &Fields| backend.count::<u64>("weight") == Some(0);
     if let ([only], Policy::ActiveStandby) = (backends, policy) {
         let message = "a single backend is never renewed: none can take over";
         findings.warning(&only.span, message, "add a second [[service.backend]]");
     }
     for backend in backends {
+        // Without weight it gets no flows, whatever the policy.
         if let Some(span) = backend.written("weight")
             && !policy.is_weighted()
+            && !(policy.has_pool() && no_weight(backend))
         {
             let message = format!("policy \"{name}\" knows no weights");
             findings.warning(&span, message, "leave `weight` out, or use a policy such as `wrr`");
@@ -108,8 +111,7 @@ fn policy_has_its_backends(
             findings.warning(&span, message, "leave `max_flows` out, or use another policy such as `rr`");
         }
     }
-    let no_weight = |backend: &Fields| backend.count::<u64>("weight") == Some(0);
-    if policy.is_weighted() && !backends.is_empty() && backends.iter().all(no_weight) {
+    if policy.has_pool() && !backends.is_empty() && backends.iter().all(no_weight) {
         let help = "give at least one backend a weight of 1 or more";
         findings.error(&service.span, "no backend has a weight, so none gets flows", help);
     }
