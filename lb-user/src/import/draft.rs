@@ -149,6 +149,9 @@ fn service(draft: &Draft, vip: SocketAddr, notes: &mut Notes) -> Option<Settled>
         }
         time.clamp(Duration::from_secs(1), AFFINITY_MAX)
     });
+    if draft.prefix.is_some() && affinity.is_none() {
+        notes.add(line, vip.to_string(), "a netmask means nothing without affinity; left out");
+    }
     Some(Settled {
         lines: draft.lines.clone(),
         name: draft.name.as_deref().and_then(name_of).unwrap_or_else(|| {
@@ -245,7 +248,8 @@ fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
         let kept = name.len().min(NAME_MAX - suffix.len());
         format!("{}{suffix}", &name[..kept])
     };
-    let free = (1..).map(numbered).find(|name| !taken.contains(name)).unwrap_or_default();
+    // There are fewer names than services and VIPs, and these are few.
+    let free = (1..=taken.len() + 1).map(numbered).find(|name| !taken.contains(name)).unwrap_or_default();
     taken.insert(free.clone());
     free
 }

@@ -1,6 +1,7 @@
 //! The text of a `baton.toml` for what was imported.
 
 use std::fmt::{Display, Write};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use lb_common::Forwarding;
@@ -114,8 +115,7 @@ fn write_http(out: &mut String, http: &HttpCheck) {
         key(out, "host", text(host));
     }
     if http.status != [GOOD_STATUS] {
-        let ranges: Vec<_> =
-            http.status.iter().map(|range| format!("{}-{}", range.start(), range.end())).collect();
+        let ranges: Vec<_> = http.status.iter().map(status).collect();
         key(out, "status", list(&ranges));
     }
     if let Some(body) = &http.body {
@@ -124,6 +124,11 @@ fn write_http(out: &mut String, http: &HttpCheck) {
     if http.tls.as_ref().is_some_and(|tls| !tls.verify) {
         key(out, "verify", false);
     }
+}
+
+fn status(range: &RangeInclusive<u16>) -> String {
+    let (first, last) = (range.start(), range.end());
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 fn key(out: &mut String, name: &str, value: impl Display) {

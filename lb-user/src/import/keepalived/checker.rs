@@ -12,7 +12,7 @@ use crate::check::{BodyPattern, Check, HttpCheck, ScriptCheck, TlsCheck, UdpChec
 use crate::config::Protocol;
 
 /// Directives of checkers that mean nothing to Baton, and why.
-const NO_EQUIVALENT: [(&str, &str); 20] = [
+const NO_EQUIVALENT: [(&str, &str); 22] = [
     ("connect_ip", "checks ask the address that flows go to"),
     ("bindto", "checks come from where clients' packets come"),
     ("bind_if", "checks come from where clients' packets come"),
@@ -24,7 +24,7 @@ const NO_EQUIVALENT: [(&str, &str); 20] = [
     ("enable_sni", "it is always so: TLS names the host"),
     ("misc_dynamic", "a check changes no weight"),
     ("user", "scripts run as the controller does; use `runuser` in it"),
-    ("helo_name", "nobody speaks its language"),
+    ("helo_name", "Baton does not speak its protocol"),
     ("min_reply_length", "any length passes; write what has to come into `answer`"),
     ("max_reply_length", "any length passes; write what has to come into `answer`"),
     ("digest", "there are no digests of pages: write what has to be in it into `body`"),
@@ -32,7 +32,9 @@ const NO_EQUIVALENT: [(&str, &str); 20] = [
     ("regex_stack", "patterns need no stack"),
     ("regex_min_offset", "the first 64 KiB are searched"),
     ("regex_max_offset", "the first 64 KiB are searched"),
-    ("track_file", "a check changes no weight"),
+    ("track_file", "no file is tracked"),
+    ("dynamic", "a check changes no weight"),
+    ("weight", "a check changes no weight"),
 ];
 
 /// Checkers that there is no check for, and what is asked instead.
@@ -111,8 +113,7 @@ fn one(
             timed(Check::Http(own.http(Some(tls), &timing, notes)), &timing, 1)
         }
         "SMTP_CHECK" => {
-            let why =
-                "nobody speaks its language: the port has to accept a connection; a `script` may ask more";
+            let why = "Baton does not speak its protocol: the port has to accept a connection; a `script` may ask more";
             notes.add(checker.line, name, why);
             timed(Check::Tcp, &timing, 1)
         }
@@ -319,8 +320,8 @@ fn pattern_of(bytes: &[Halves]) -> String {
         (Some(high), Some(low)) => format!("\\x{high:x}{low:x}"),
         (Some(high), None) => format!("[\\x{high:x}0-\\x{high:x}f]"),
         (None, Some(low)) => {
-            let each: String = (0..16).map(|high| format!("\\x{high:x}{low:x}")).collect();
-            format!("[{each}]")
+            let each: Vec<_> = (0..16).map(|high| format!("\\x{high:x}{low:x}")).collect();
+            format!("[{}]", each.concat())
         }
         (None, None) => ".".to_owned(),
     };

@@ -81,15 +81,12 @@ impl Expander<'_> {
             out.push_str(before);
             let value =
                 parameter(after).and_then(|(name, length)| Some((self.parameters.get(name)?, length)));
-            match value {
-                Some((value, length)) => {
-                    out.push_str(value);
-                    rest = &after[length..];
-                }
-                None => {
-                    out.push('$');
-                    rest = after;
-                }
+            if let Some((value, length)) = value {
+                out.push_str(value);
+                rest = &after[length..];
+            } else {
+                out.push('$');
+                rest = after;
             }
             if out.len() > BYTES_MAX {
                 break;
@@ -178,8 +175,9 @@ mod tests {
 
     #[test]
     fn parameters_without_end_are_refused() {
-        let bomb: String = (1..20).map(|n| format!("$A{n}=${{A{0}}} ${{A{0}}} ${{A{0}}}\n", n - 1)).collect();
-        assert!(lines(&format!("$A0=x\n{bomb}$A19\n"), &mut Notes::default()).is_err());
+        let doubled = |n| format!("$A{n}=${{A{0}}} ${{A{0}}} ${{A{0}}}", n - 1);
+        let bomb: Vec<_> = (1..20).map(doubled).collect();
+        assert!(lines(&format!("$A0=x\n{}\n$A19\n", bomb.join("\n")), &mut Notes::default()).is_err());
         assert_eq!(lines("$A=$A\n\n$A\n", &mut Notes::default()).unwrap().len(), 2);
         assert!(lines("$A=${A}x\n$A\n", &mut Notes::default()).is_err());
     }

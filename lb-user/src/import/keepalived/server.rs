@@ -16,7 +16,7 @@ use super::vips;
 use crate::config::Protocol;
 
 /// Directives of a virtual server that mean nothing to Baton, and why.
-const NO_EQUIVALENT: [(&str, &str); 22] = [
+const NO_EQUIVALENT: [(&str, &str); 21] = [
     ("flag-1", "schedulers have no flags"),
     ("flag-2", "schedulers have no flags"),
     ("flag-3", "schedulers have no flags"),
@@ -28,7 +28,6 @@ const NO_EQUIVALENT: [(&str, &str); 22] = [
     ("persistence_engine", "affinity is by the client's address"),
     ("ha_suspend", "checks run always"),
     ("smtp_alert", "Baton sends no mail; watch `baton events`"),
-    ("snmp_name", "there is no SNMP"),
     ("omega", "a service outlives its controller, so nothing is announced when one ends"),
     ("quorum", "there is no quorum of a service"),
     ("hysteresis", "there is no quorum of a service"),
@@ -108,13 +107,11 @@ fn vips_of(item: &Item, groups: &BTreeMap<&str, &Item>, notes: &mut Notes) -> Ve
     if item.word(1) != "group" {
         return vips(&own(1), notes);
     }
-    match groups.get(item.word(2)) {
-        Some(group) => group.block().iter().flat_map(|line| vips(line, notes)).collect(),
-        None => {
-            notes.add(item.line, item.shown(), "left out: there is no such group");
-            Vec::new()
-        }
-    }
+    let Some(group) = groups.get(item.word(2)) else {
+        notes.add(item.line, item.shown(), "left out: there is no such group");
+        return Vec::new();
+    };
+    group.block().iter().flat_map(|line| vips(line, notes)).collect()
 }
 
 fn settings<'i>(server: &'i Item, notes: &mut Notes) -> (Settings, Vec<&'i Item>) {
@@ -172,11 +169,9 @@ impl Settings {
                     say("it is no netmask; left out");
                 }
             }
+            "snmp_name" => self.name = Some(item.rest()),
             name => {
                 let known = NO_EQUIVALENT.iter().find(|(known, _)| *known == name);
-                if name == "snmp_name" {
-                    self.name = Some(item.rest());
-                }
                 say(known.map_or("unknown directive", |(_, why)| why));
             }
         }

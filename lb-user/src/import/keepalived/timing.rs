@@ -49,10 +49,10 @@ impl Timing {
             },
             "virtualhost" => self.virtualhost = Some(item.word(1).to_owned()),
             "warmup" => {
-                notes.add(item.line, item.shown(), "checks begin at once, and not all at the same time")
+                notes.add(item.line, item.shown(), "checks begin at once, and not all at the same time");
             }
             "alpha" => {
-                notes.add(item.line, item.shown(), "it is always so: no backend is up before its checks")
+                notes.add(item.line, item.shown(), "it is always so: no backend is up before its checks");
             }
             _ => return false,
         }

@@ -72,13 +72,11 @@ pub(super) fn parse(lines: &[Line]) -> Result<Vec<Item>, (usize, String)> {
         }
     }
     let file = open.swap_remove(0);
-    match open.len() {
-        0 => Ok(file),
-        _ => {
-            let line = file.last().map_or(1, |item| item.line);
-            Err((line, "the block that begins here is not closed: it lacks a `}`".into()))
-        }
+    if open.is_empty() {
+        return Ok(file);
     }
+    let line = file.last().map_or(1, |item| item.line);
+    Err((line, "the block that begins here is not closed: it lacks a `}`".into()))
 }
 
 /// A brace may touch the end of the word before it.

@@ -230,11 +230,13 @@ fn negotiate((line, service): &(usize, String), plain: Check, asked: &mut Asked,
         }
         "none" => plain,
         _ if matches!(plain, Check::Udp(_)) => {
-            say("nobody speaks its language: an empty datagram is sent, and only a refusal fails");
+            say("Baton does not speak its protocol: an empty datagram is sent, and only a refusal fails");
             plain
         }
         _ => {
-            say("nobody speaks its language: the port has to accept a connection; a `script` may ask more");
+            say(
+                "Baton does not speak its protocol: the port has to accept a connection; a `script` may ask more",
+            );
             plain
         }
     }

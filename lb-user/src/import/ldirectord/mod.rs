@@ -17,10 +17,11 @@ use super::{ImportError, Imported, Notes, finish};
 use crate::config::Protocol;
 
 /// Directives of the whole file that mean nothing to Baton, and why.
-const GLOBAL: [(&str, &str); 8] = [
+const GLOBAL: [(&str, &str); 9] = [
     ("autoreload", "a file is read again on SIGHUP or `baton reload`"),
     ("callback", "the file is read again on SIGHUP or `baton reload`; copy it by what you copy files with"),
     ("logfile", "log lines go to standard error, for journald or whatever keeps it"),
+    ("execute", "one controller serves all; import the other file, too"),
     ("supervised", "Baton stays in the foreground always"),
     ("fork", "checks run side by side always"),
     ("cleanstop", "a service outlives its controller, until it is taken down"),
@@ -208,6 +209,7 @@ fn draft(server: Virtual, defaults: &Settings, notes: &mut Notes) -> Option<Draf
     let name = taken.text("servicename").map(|(_, name)| name);
     for (directive, why) in [
         ("comment", "comments are not kept"),
+        ("ops", "a conversation of datagrams stays together"),
         ("monitorfile", "its findings are told by `baton events`"),
         ("cleanstop", "a service outlives its controller, until it is taken down"),
     ] {
