@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::config::is_interface;
 use crate::import::{Imported, Note, keepalived, ldirectord};
 
 /// Makes a `baton.toml` of another balancer's configuration, with a note for all that has no equivalent.
@@ -27,7 +28,7 @@ pub(super) struct ImportArgs {
     output: Option<PathBuf>,
     /// Interface that carries packets for VIPs and from backends; may be given several times [default: those
     /// that the file names, or `eth0`].
-    #[arg(long = "interface", value_name = "IF")]
+    #[arg(long = "interface", value_name = "IF", value_parser = interface)]
     interfaces: Vec<String>,
     /// Print the notes as JSON, and the configuration with them unless it is written to a file.
     #[arg(long)]
@@ -81,6 +82,10 @@ impl ImportArgs {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn interface(name: &str) -> Result<String, &'static str> {
+    if is_interface(name) { Ok(name.to_owned()) } else { Err("no interface can have this name") }
 }
 
 fn write(path: &Path, config: &str) -> Result<()> {

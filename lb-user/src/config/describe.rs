@@ -49,7 +49,9 @@ impl Kind {
 pub(crate) fn show_duration(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-    match units.into_iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit)) {
+    // A single day is better known as 24 hours.
+    let fits = |unit: u128, name: &str| ms >= unit && ms.is_multiple_of(unit) && (name, ms) != ("days", unit);
+    match units.into_iter().find(|(unit, name)| fits(*unit, name)) {
         Some((unit, name)) => format!("{}{name}", ms / unit),
         None => "0s".to_owned(),
     }
@@ -61,11 +63,11 @@ mod tests {
 
     #[test]
     fn a_duration_has_the_largest_unit_that_leaves_an_integer() {
-        let shown = [0, 300, 1_000, 90_000, 5_400_000, 86_400_000 * 7].map(|ms| {
+        let shown = [0, 300, 1_000, 90_000, 5_400_000, 86_400_000, 86_400_000 * 7].map(|ms| {
             let shown = show_duration(Duration::from_millis(ms));
             assert_eq!(humantime::parse_duration(&shown), Ok(Duration::from_millis(ms)));
             shown
         });
-        assert_eq!(shown, ["0s", "300ms", "1s", "90s", "90m", "7days"]);
+        assert_eq!(shown, ["0s", "300ms", "1s", "90s", "90m", "24h", "7days"]);
     }
 }

@@ -30,6 +30,7 @@ pub use self::reference::reference;
 pub use self::render::render;
 pub use self::schema::schema;
 pub use self::types::*;
+pub(crate) use self::value::is_interface;
 
 /// A configuration that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -170,9 +170,14 @@ fn absolute(path: &str) -> Result<(), Problem> {
     }
 }
 
-fn interface(name: &str) -> Result<(), Problem> {
+/// Whether an interface of Linux can be called so.
+pub(crate) fn is_interface(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
-    if !matches!(name, "" | "." | "..") && name.len() <= INTERFACE_MAX && name.chars().all(legal) {
+    !matches!(name, "" | "." | "..") && name.len() <= INTERFACE_MAX && name.chars().all(legal)
+}
+
+fn interface(name: &str) -> Result<(), Problem> {
+    if is_interface(name) {
         Ok(())
     } else {
         Err(Problem::new(format!("`{}` cannot be an interface", name.escape_debug())))

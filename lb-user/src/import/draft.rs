@@ -143,7 +143,8 @@ fn service(draft: &Draft, vip: SocketAddr, notes: &mut Notes) -> Option<Settled>
         notes.add(line, vip.to_string(), "left out: none of its real servers has a weight");
         return None;
     }
-    let affinity = draft.affinity.map(|time| {
+    // No time means no affinity to both of them.
+    let affinity = draft.affinity.filter(|time| !time.is_zero()).map(|time| {
         if time > AFFINITY_MAX {
             notes.add(line, vip.to_string(), "affinity lasts 39 hours at most");
         }

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 pub use self::keepalived::keepalived;
 pub use self::ldirectord::ldirectord;
+use crate::config::is_interface;
 
 /// Something of the old configuration that the new one cannot say, or says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -83,7 +84,10 @@ fn finish(
             vec![USUAL_INTERFACE.to_owned()]
         }
         ([], found) => found.to_vec(),
-        (given, _) => given.to_vec(),
+        (given, _) => {
+            debug_assert!(given.iter().all(|interface| is_interface(interface)), "{given:?}");
+            given.to_vec()
+        }
     };
     let services = draft::settle(drafts, &mut notes);
     if !services.is_empty() {

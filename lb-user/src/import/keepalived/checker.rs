@@ -172,7 +172,7 @@ impl<'i> Own<'i> {
 
     fn http(&mut self, tls: Option<TlsCheck>, timing: &Timing, notes: &mut Notes) -> HttpCheck {
         let mut http = HttpCheck { tls, status: vec![200..=299], ..HttpCheck::default() };
-        let host = timing.virtualhost.clone();
+        let host = timing.virtualhost.as_ref().map(|(_, host)| host.clone());
         set(&mut http, |http| http.host = host);
         if let Some(url) = self.value("url") {
             one_url(&mut http, url, notes);

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use self::tree::Item;
 use super::words::range;
 use super::{ImportError, Imported, Notes, finish};
+use crate::config::is_interface;
 
 /// Most VIPs that one line of a group stands for.
 const RANGE_MOST: u128 = 64;
@@ -42,10 +43,6 @@ pub fn keepalived(text: &str, file: &str, interfaces: &[String]) -> Result<Impor
     found.dedup();
     found.retain(|interface| is_interface(interface));
     Ok(finish(file, drafts, interfaces, &found, notes))
-}
-
-fn is_interface(name: &str) -> bool {
-    (1..=15).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c))
 }
 
 fn left_to_keepalived(name: &str) -> &'static str {

@@ -13,6 +13,7 @@ use super::checker;
 use super::timing::Timing;
 use super::tree::Item;
 use super::vips;
+use crate::check::Check;
 use crate::config::Protocol;
 
 /// Directives of a virtual server that mean nothing to Baton, and why.
@@ -229,6 +230,13 @@ fn backend(
     }
     let port = real.word(2).parse::<u16>().ok().filter(|port| *port != 0);
     let check = checker::check(&checkers, &timing, settings.protocol, port, notes);
+    if let (
+        Some((line, host)),
+        Some(DraftCheck { what: Check::Tcp | Check::Udp(_) | Check::Script(_), .. }),
+    ) = (&timing.virtualhost, &check)
+    {
+        notes.add(*line, format!("virtualhost {host}"), "only a check over HTTP names a host");
+    }
     let Ok(address) = real.word(1).parse() else {
         notes.add(real.line, real.shown(), "left out: it has no address; names are not looked up");
         return (None, check);

@@ -13,7 +13,8 @@ pub(super) struct Timing {
     pub(super) connect_timeout: Duration,
     pub(super) retry: Option<u32>,
     pub(super) delay_before_retry: Option<Duration>,
-    pub(super) virtualhost: Option<String>,
+    /// With its line.
+    pub(super) virtualhost: Option<(usize, String)>,
 }
 
 impl Default for Timing {
@@ -47,7 +48,7 @@ impl Timing {
                 Ok(retry) => self.retry = Some(retry),
                 Err(_) => notes.add(item.line, item.shown(), "it is no number; left out"),
             },
-            "virtualhost" => self.virtualhost = Some(item.word(1).to_owned()),
+            "virtualhost" => self.virtualhost = Some((item.line, item.word(1).to_owned())),
             "warmup" => {
                 notes.add(item.line, item.shown(), "checks begin at once, and not all at the same time");
             }
