@@ -127,7 +127,12 @@ impl Judge {
             self.verdict = Some(Verdict::Down);
         }
         let change = self.verdict.filter(|_| self.verdict != before);
-        Judgement { change, next: now.plus_ms(self.interval_ms(passed)) }
+        Judgement { change, next: self.again(now) }
+    }
+
+    /// When to check again after a check that could not be made, which counts for nothing.
+    pub fn again(&mut self, now: Now) -> Now {
+        now.plus_ms(self.interval_ms())
     }
 
     fn note(&mut self, passed: bool) {
@@ -146,8 +151,8 @@ impl Judge {
         self.timing.window.is_some_and(|window| failures >= window.failures.max(1) as usize)
     }
 
-    fn interval_ms(&mut self, passed: bool) -> u64 {
-        let settled = if passed { Verdict::Up } else { Verdict::Down };
+    fn interval_ms(&mut self) -> u64 {
+        let settled = if self.row.0 { Verdict::Up } else { Verdict::Down };
         let interval = if self.verdict == Some(settled) {
             self.timing.interval_ms.max(1)
         } else {
@@ -215,8 +220,13 @@ mod tests {
         assert_eq!([wait(true), wait(true), wait(true)], [100, 1000, 1000]);
         assert_eq!([wait(false), wait(false), wait(false), wait(false)], [100, 100, 1000, 1000]);
         assert_eq!([wait(true), wait(false), wait(true), wait(true)], [100, 1000, 100, 1000]);
+        // What could not be checked settles nothing and unsettles nothing.
+        assert_eq!(judge.again(Now::default()).boot_ms, 1000);
+        assert_eq!(judge.next(false, Now::default()).next.boot_ms, 100);
+        assert_eq!(judge.again(Now::default()).boot_ms, 100);
         judge.forget();
         assert_eq!(judge.verdict(), None);
+        assert_eq!(judge.again(Now::default()).boot_ms, 100);
         assert_eq!(judge.next(true, Now::default()).next.boot_ms, 100);
     }
 

@@ -14,7 +14,7 @@ use crate::driver::process::{ProcessDriver, Tail};
 use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::probe;
-use crate::recovery::{CutFlow, Input, Instance};
+use crate::recovery::{CutFlow, Finding, Input, Instance};
 
 /// What a task has to tell.
 pub(super) type Reporter = mpsc::Sender<Input>;
@@ -101,11 +101,17 @@ async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Qu
         };
         let target = question.target.clone();
         let result = check::run(&question.what, &question.balancer, target, CHECK_LIMIT).await;
-        let judgement = judge.next(result.is_ok(), Now::read());
-        next = judgement.next;
-        if let Some(verdict) = judgement.change {
-            tracing::debug!(%backend, ?verdict, "the checks have come to a verdict");
-        }
+        let now = Now::read();
+        next = match &result {
+            Err(Finding::Unchecked(_)) => judge.again(now),
+            seen => {
+                let judgement = judge.next(seen.is_ok(), now);
+                if let Some(verdict) = judgement.change {
+                    tracing::debug!(%backend, ?verdict, "the checks of a backend have come to a verdict");
+                }
+                judgement.next
+            }
+        };
         if reporter.send(Input::Checked { backend: backend.clone(), instance, result }).await.is_err() {
             return;
         }
