@@ -34,8 +34,8 @@ pub(super) fn finding(error: &io::Error) -> Finding {
         Some(Errno::ECONNREFUSED) => Finding::Refused,
         Some(Errno::ETIMEDOUT) => Finding::TimedOut,
         Some(Errno::ECONNRESET | Errno::EPIPE) => Finding::WrongAnswer("connection reset".to_owned()),
-        // No port or no memory is left here.
-        Some(Errno::EADDRNOTAVAIL | Errno::EADDRINUSE | Errno::ENOBUFS | Errno::ENOMEM) => {
+        // No port or no memory is left here, or a firewall of our own forbids it.
+        Some(Errno::EADDRNOTAVAIL | Errno::EADDRINUSE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM) => {
             Finding::Unchecked(error.to_string())
         }
         _ => Finding::Unreachable(error.to_string()),
