@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -14,7 +13,6 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 
 use super::kind::HttpCheck;
 use super::{excerpt, socket, tls};
@@ -23,9 +21,6 @@ use crate::recovery::Finding;
 
 /// So much of an answer's body is read; the rest is of no interest.
 const BODY_BYTES: usize = 64 << 10;
-
-/// The connection of an answer that has passed is closed in good order if that takes no longer.
-const GOODBYE: Duration = Duration::from_millis(50);
 
 /// Sends the request and judges the answer.
 pub(super) async fn ask(check: &HttpCheck, netns: &NetnsHandle, address: SocketAddr) -> Result<(), Finding> {
@@ -67,13 +62,7 @@ async fn converse(
     let (exchange, connection) = (pin!(exchange(sender, request, check)), pin!(connection));
     // Both in this one future: however the check ends, it leaves neither a task nor a connection behind.
     match select(exchange, connection).await {
-        Either::Left((result, connection)) => {
-            if result.is_ok() {
-                // Whatever comes of it, the answer was right.
-                let _ = timeout(GOODBYE, connection).await;
-            }
-            result
-        }
+        Either::Left((result, _)) => result,
         // What came in before the connection ended is still to be judged.
         Either::Right((_, exchange)) => exchange.await,
     }

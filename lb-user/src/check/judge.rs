@@ -30,6 +30,8 @@ pub struct Timing {
     pub interval_ms: u64,
     /// The same while undecided (1 or more; it is not used if it is longer than the interval).
     pub fast_interval_ms: u64,
+    /// A check that takes longer has failed, in milliseconds; kept by whoever makes the checks.
+    pub timeout_ms: u64,
     /// Each interval is longer or shorter by up to this share, in percent (0 to 90).
     pub jitter_percent: u8,
     /// Passes in a row that make a backend up (1 or more).
@@ -176,6 +178,7 @@ mod tests {
     const TIMING: Timing = Timing {
         interval_ms: 1000,
         fast_interval_ms: 100,
+        timeout_ms: 1000,
         jitter_percent: 0,
         rise: 2,
         fall: 3,
@@ -210,7 +213,8 @@ mod tests {
         assert_eq!(changes(timing, "++-+-+-"), [(2, Up), (7, Down)]);
         assert_eq!(changes(timing, "++-++++-++++-"), [(2, Up)]);
         // Once risen again, it starts with a clean sheet.
-        assert_eq!(changes(timing, "++-+-+-++-"), [(2, Up), (7, Down), (9, Up)]);
+        let timing = Timing { window: Some(Window { failures: 3, checks: 8 }), ..TIMING };
+        assert_eq!(changes(timing, "++-+-+-++--"), [(2, Up), (7, Down), (9, Up)]);
     }
 
     #[test]
@@ -230,6 +234,15 @@ mod tests {
         assert_eq!(judge.next(true, Now::default()).next.boot_ms, 100);
     }
 
+    #[test]
+    fn nobody_is_checked_without_a_pause() {
+        let none = Timing { interval_ms: 0, fast_interval_ms: 0, jitter_percent: 100, ..TIMING };
+        let mut judge = Judge::new(none, 1);
+        for passed in [true, true, false, false, false] {
+            assert_eq!(judge.next(passed, Now::default()).next.boot_ms, 1);
+        }
+    }
+
     fn any_timing() -> impl Strategy<Value = Timing> {
         let window = proptest::option::of(
             (1u32..8, 1u32..12)
@@ -239,6 +252,7 @@ mod tests {
             |(interval_ms, fast_interval_ms, jitter_percent, rise, fall, window)| Timing {
                 interval_ms,
                 fast_interval_ms,
+                timeout_ms: 1000,
                 jitter_percent,
                 rise,
                 fall,

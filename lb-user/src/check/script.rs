@@ -115,11 +115,11 @@ impl Running {
         }
     }
 
-    /// Reads what is left in the pipe.
+    /// Reads what is left in the pipe; the runtime need not have heard of it yet, so it is not asked.
     fn drain(&mut self) {
         let mut read = [0; OUTPUT_BYTES];
         while self.output.len() < OUTPUT_BYTES
-            && let Some(Ok(length @ 1..)) = self.pipe.as_ref().map(|pipe| pipe.try_read(&mut read))
+            && let Some(Ok(length @ 1..)) = self.pipe.as_ref().map(|pipe| rustix::io::read(pipe, &mut read))
         {
             self.keep(&read[..length]);
         }

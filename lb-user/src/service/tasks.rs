@@ -20,7 +20,7 @@ use crate::recovery::{CutFlow, Finding, Input, Instance};
 pub(super) type Reporter = mpsc::Sender<Input>;
 
 /// A check that takes longer than this has failed.
-const CHECK_LIMIT: Duration = Duration::from_secs(1);
+const CHECK_TIMEOUT_MS: u64 = 1000;
 /// While it is undecided whether a backend answers, it is asked so many times as often.
 const FAST_CHECKS: u64 = 2;
 /// Keeps the checks of backends that were started together from falling into step, in percent.
@@ -68,6 +68,7 @@ impl Question {
         let timing = Timing {
             interval_ms,
             fast_interval_ms: interval_ms / FAST_CHECKS,
+            timeout_ms: CHECK_TIMEOUT_MS,
             jitter_percent: CHECK_JITTER_PERCENT,
             rise: spec.policy.rise,
             fall: spec.policy.fall,
@@ -86,6 +87,7 @@ impl Question {
 
 async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Question, reporter: Reporter) {
     let mut judge = Judge::new(question.timing, question.seed());
+    let limit = Duration::from_millis(question.timing.timeout_ms);
     let mut life = None;
     let mut next = judge.first(Now::read());
     loop {
@@ -100,7 +102,7 @@ async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Qu
             continue;
         };
         let target = question.target.clone();
-        let result = check::run(&question.what, &question.balancer, target, CHECK_LIMIT).await;
+        let result = check::run(&question.what, &question.balancer, target, limit).await;
         let now = Now::read();
         next = match &result {
             Err(Finding::Unchecked(_)) => judge.again(now),

@@ -109,6 +109,8 @@ async fn an_answer_that_never_ends_is_stopped_by_the_limit() {
     let address = listener.local_addr().unwrap();
     let drip = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // An answer that comes before its question would be wrong for that.
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n");
         while stream.write_all(b"x").is_ok() {
             thread::sleep(LIMIT / 20);
