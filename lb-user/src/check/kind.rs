@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use super::pattern::BodyPattern;
-use super::payload;
+use super::{payload, tls};
 
 /// Statuses of HTTP that pass if nothing else is said.
 pub const GOOD_STATUS: RangeInclusive<u16> = 200..=399;
@@ -180,10 +180,11 @@ impl HttpCheck {
         if !self.path.starts_with('/') || self.path.parse::<PathAndQuery>().is_err() {
             return Err(CheckError::Path(self.path.clone()));
         }
-        if let Some(host) = &self.host
-            && host.parse::<Authority>().map_or(true, |host| host.as_str().contains('@'))
-        {
-            return Err(CheckError::Host(host.clone()));
+        if let Some(host) = &self.host {
+            let is_host = host.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
+            if !is_host || self.tls.is_some() && tls::server_name(host).is_none() {
+                return Err(CheckError::Host(host.clone()));
+            }
         }
         for (name, value) in &self.headers {
             if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {

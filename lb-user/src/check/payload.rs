@@ -66,6 +66,7 @@ mod tests {
     #[test]
     fn escapes_mean_what_they_mean_in_c() {
         assert_eq!(parse(r"ping\n\x00\xFf\\").unwrap(), b"ping\n\x00\xff\\");
+        assert_eq!(parse(r#"\0\t\r\"\'7"#).unwrap(), b"\0\t\r\"'7");
         assert_eq!(parse("grüße").unwrap(), "grüße".as_bytes());
         for bad in [r"\", r"\x", r"\x1", r"\x+1", r"\q", r"\xü", r"a\é"] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -3,6 +3,7 @@
 //! Exit codes, for every subcommand: 0 done, 1 it failed or something was lost, 2 wrong use or settings.
 
 mod attach;
+mod check;
 mod config;
 mod cut;
 mod detach;
@@ -54,6 +55,7 @@ enum Command {
     Events(events::EventsArgs),
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
+    Check(Box<check::CheckArgs>),
     Load(Box<load::LoadArgs>),
     Config(config::ConfigArgs),
     Import(import::ImportArgs),
@@ -81,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Events(args) => args.run(),
         Command::Flows(args) => args.run(),
         Command::Explain(args) => args.run(),
+        Command::Check(args) => args.run(),
         Command::Load(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Import(args) => args.run(),

@@ -53,7 +53,8 @@ pub(super) struct UpArgs {
     /// Time between samples of memory, 100ms or more.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     probe_period: Duration,
-    /// How readiness is checked: `tcp`, or `http:/PATH` for a GET that must be answered with 200 to 399.
+    /// How readiness is checked: `tcp`; `http:/PATH` or `http://HOST/PATH` for a GET that must be answered with
+    /// 200 to 399; the same with `https`; `udp:TEXT`; `script:/PATH` (see `docs/checks.md`).
     #[arg(long, default_value = "tcp")]
     check: Check,
     /// Time between checks.

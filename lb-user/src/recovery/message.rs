@@ -33,6 +33,8 @@ pub enum Finding {
     WrongAnswer(String),
     /// The backend's address cannot be reached.
     Unreachable(String),
+    /// The check itself could not be made, so it says nothing about the backend.
+    Unchecked(String),
 }
 
 impl fmt::Display for Finding {
@@ -42,6 +44,7 @@ impl fmt::Display for Finding {
             Self::TimedOut => write!(f, "no answer in time"),
             Self::WrongAnswer(what) => write!(f, "wrong answer: {what}"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
+            Self::Unchecked(why) => write!(f, "the check could not be made: {why}"),
         }
     }
 }

@@ -4,22 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::parts::BackendParts;
 use super::spec::{STOP_GRACE, ServiceSpec};
-use crate::check;
+use crate::check::{self, Judge, Target, Timing};
+use crate::clock::Now;
 use crate::driver::process::{ProcessDriver, Tail};
-use crate::names::BackendName;
+use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::probe;
-use crate::recovery::{CutFlow, Input, Instance};
+use crate::recovery::{CutFlow, Finding, Input, Instance};
 
 /// What a task has to tell.
 pub(super) type Reporter = mpsc::Sender<Input>;
 
 /// A check that takes longer than this has failed.
-const CHECK_LIMIT: Duration = Duration::from_secs(1);
+const CHECK_TIMEOUT_MS: u64 = 1000;
+/// While it is undecided whether a backend answers, it is asked so many times as often.
+const FAST_CHECKS: u64 = 2;
+/// Keeps the checks of backends that were started together from falling into step, in percent.
+const CHECK_JITTER_PERCENT: u8 = 10;
 /// How often new output of the commands is looked for.
 const OUTPUT_PERIOD: Duration = Duration::from_millis(100);
 
@@ -35,7 +40,7 @@ pub(super) fn watch_backend(
     tokio::spawn(check_forever(
         name.clone(),
         parts.driver.clone(),
-        Question::of(parts, spec, balancer),
+        Question::of(name, parts, spec, balancer),
         reporter.clone(),
     ));
     let period = Duration::from_millis(spec.probe_period_ms);
@@ -44,32 +49,71 @@ pub(super) fn watch_backend(
     samples
 }
 
-/// What a backend is asked, from where and how often.
+/// What a backend is asked, from where and when.
 struct Question {
     what: check::Check,
     balancer: Arc<NetnsHandle>,
-    address: std::net::SocketAddr,
-    period: Duration,
+    target: Target,
+    timing: Timing,
 }
 
 impl Question {
-    fn of(parts: &BackendParts, spec: &ServiceSpec, balancer: &Arc<NetnsHandle>) -> Self {
-        Self {
-            what: spec.check.clone(),
-            balancer: Arc::clone(balancer),
+    fn of(name: &BackendName, parts: &BackendParts, spec: &ServiceSpec, balancer: &Arc<NetnsHandle>) -> Self {
+        let target = Target {
             address: parts.address.into(),
-            period: Duration::from_millis(spec.policy.check_period_ms),
-        }
+            service: Some(spec.name.clone()),
+            backend: Some(name.clone()),
+        };
+        let interval_ms = spec.policy.check_period_ms;
+        let timing = Timing {
+            interval_ms,
+            fast_interval_ms: interval_ms / FAST_CHECKS,
+            timeout_ms: CHECK_TIMEOUT_MS,
+            jitter_percent: CHECK_JITTER_PERCENT,
+            rise: spec.policy.rise,
+            fall: spec.policy.fall,
+            window: None,
+        };
+        Self { what: spec.check.clone(), balancer: Arc::clone(balancer), target, timing }
+    }
+
+    /// Differs between backends, and is the same at each start.
+    fn seed(&self) -> u64 {
+        let of = |name: Option<&str>| u64::from(crc32fast::hash(name.unwrap_or_default().as_bytes()));
+        let Target { service, backend, .. } = &self.target;
+        of(service.as_ref().map(ServiceName::as_str)) << 32 | of(backend.as_ref().map(BackendName::as_str))
     }
 }
 
 async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Question, reporter: Reporter) {
-    let mut ticks = interval(question.period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut judge = Judge::new(question.timing, question.seed());
+    let limit = Duration::from_millis(question.timing.timeout_ms);
+    let mut life = None;
+    let mut next = judge.first(Now::read());
     loop {
-        ticks.tick().await;
-        let Some(instance) = driver.alive() else { continue };
-        let result = check::run(&question.what, &question.balancer, question.address, CHECK_LIMIT).await;
+        sleep(Duration::from_millis(next.ms_since(Now::read()))).await;
+        let alive = driver.alive();
+        if alive != life {
+            judge.forget();
+            life = alive;
+        }
+        let Some(instance) = alive else {
+            next = Now::read().plus_ms(question.timing.fast_interval_ms.max(1));
+            continue;
+        };
+        let target = question.target.clone();
+        let result = check::run(&question.what, &question.balancer, target, limit).await;
+        let now = Now::read();
+        next = match &result {
+            Err(Finding::Unchecked(_)) => judge.again(now),
+            seen => {
+                let judgement = judge.next(seen.is_ok(), now);
+                if let Some(verdict) = judgement.change {
+                    tracing::debug!(%backend, ?verdict, "the checks of a backend have come to a verdict");
+                }
+                judgement.next
+            }
+        };
         if reporter.send(Input::Checked { backend: backend.clone(), instance, result }).await.is_err() {
             return;
         }

@@ -245,8 +245,7 @@ fn negotiate((line, service): &(usize, String), plain: Check, asked: &mut Asked,
 fn http(tls: Option<TlsCheck>, asked: &mut Asked, notes: &mut Notes) -> HttpCheck {
     let mut http = HttpCheck { tls, status: vec![200..=299], ..HttpCheck::default() };
     if let Some((line, host)) = asked.host.take() {
-        http.host =
-            accepted(HttpCheck { host: Some(host.clone()), ..HttpCheck::default() }).and_then(|it| it.host);
+        http.host = accepted(HttpCheck { host: Some(host.clone()), ..http.clone() }).and_then(|it| it.host);
         if http.host.is_none() {
             notes.add(line, format!("virtualhost={host}"), "it is no host; left out");
         }

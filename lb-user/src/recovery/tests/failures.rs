@@ -3,7 +3,7 @@
 use super::world::World;
 use super::{instance, name, policy, refused};
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Input, Policy, State};
+use crate::recovery::{Finding, Input, Policy, State};
 
 #[test]
 fn a_dead_active_backend_is_replaced_at_once_and_its_cut_flows_are_named() {
@@ -254,6 +254,29 @@ fn reports_about_an_older_life_change_nothing() {
     let present = world.life("b").instance;
     for _ in 0..5 {
         world.tell(&Input::Checked { backend: name("b"), instance: present, result: refused() });
+    }
+    assert_eq!(world.state("b"), State::Starting);
+}
+
+#[test]
+fn a_check_that_could_not_be_made_speaks_against_nobody() {
+    let mut world = World::up(policy());
+    let unchecked = |world: &mut World, backend: &str| {
+        let instance = world.life(backend).instance;
+        let result = Err(Finding::Unchecked("no such script".into()));
+        world.tell(&Input::Checked { backend: name(backend), instance, result });
+    };
+    for _ in 0..10 {
+        unchecked(&mut world, "a");
+        unchecked(&mut world, "b");
+    }
+    world.run(5);
+    assert_eq!(world.standing(), "a active, b standby");
+    // Nor does it excuse: failures in a row stay in a row.
+    for _ in 0..policy().fall {
+        unchecked(&mut world, "b");
+        let instance = world.life("b").instance;
+        world.tell(&Input::Checked { backend: name("b"), instance, result: refused() });
     }
     assert_eq!(world.state("b"), State::Starting);
 }
