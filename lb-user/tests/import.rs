@@ -63,6 +63,14 @@ fn secrets_are_not_repeated() {
 }
 
 #[test]
+fn a_host_that_tls_cannot_name_is_left_out() {
+    let text = "virtual=192.0.2.1:443\n\treal=10.0.0.1:443 masq\n\tvirtualhost=a..b\n";
+    let imported = ldirectord(text, "a.cf", &[]).unwrap();
+    used(&imported);
+    assert!(imported.notes.iter().any(|note| note.line == 3), "{:?}", imported.notes);
+}
+
+#[test]
 fn what_cannot_be_read_is_named_with_its_line() {
     let line = |result: Result<Imported, ImportError>| result.unwrap_err().to_string();
     let said = line(ldirectord("autoreload=yes\nvirtual 10.0.0.1:80\n", "a.cf", &[]));
