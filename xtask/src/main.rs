@@ -16,6 +16,7 @@ mod leftovers;
 mod privilege;
 mod run;
 mod setup;
+mod simulate;
 mod steps;
 mod test;
 mod tidy;
@@ -50,6 +51,7 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Measures what Baton costs, and holds it against the limits.
     Bench(bench::BenchArgs),
+    Simulate(simulate::SimulateArgs),
     Leftovers(leftovers::LeftoversArgs),
 }
 
@@ -68,6 +70,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Test(args) => test::run(args),
         Task::Demo(args) => demonstrate(args),
         Task::Bench(args) => bench::run(args),
+        Task::Simulate(args) => simulate::run(args),
         Task::Leftovers(args) => leftovers::run(args),
     }
 }

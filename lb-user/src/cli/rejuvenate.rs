@@ -63,7 +63,8 @@ fn print(report: &Report) {
     let seconds = |ms: u64| ms as f64 / 1000.0;
     println!("rejuvenation {} of {} {}", report.cycle, report.service, report.outcome);
     println!("  reason    {}", report.reason);
-    println!("  handover  {} -> {}", report.from, report.to);
+    let to = report.to.as_ref().map_or_else(|| "the others".to_owned(), ToString::to_string);
+    println!("  handover  {} -> {to}", report.from);
     println!(
         "  flows     {} at the handover ({} awaiting a response), {} ended by themselves, {} cut",
         report.flows_at_handover.total(),

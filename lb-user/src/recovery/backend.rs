@@ -77,6 +77,8 @@ pub(super) struct Backend {
     last_pass: Option<Now>,
     pub(super) last_finding: Option<Finding>,
     memory: VecDeque<u64>,
+    /// The first sample of this life; 0 if nobody watched it begin.
+    pub(super) fresh_memory: Option<u64>,
     /// Starts that failed in a row.
     pub(super) attempts: u32,
     pub(super) retry_at: Option<Now>,
@@ -99,6 +101,7 @@ impl Backend {
             last_pass: None,
             last_finding: None,
             memory: VecDeque::new(),
+            fresh_memory: None,
             attempts: 0,
             retry_at: None,
             empty_since: None,
@@ -113,6 +116,7 @@ impl Backend {
         self.has_worked = false;
         self.forget_checks();
         self.memory.clear();
+        self.fresh_memory = None;
     }
 
     pub(super) fn forget_checks(&mut self) {
@@ -139,6 +143,7 @@ impl Backend {
     }
 
     pub(super) fn note_memory(&mut self, bytes: u64, policy: &Policy) {
+        self.fresh_memory.get_or_insert(bytes);
         self.memory.push_back(bytes);
         while self.memory.len() > policy.ceiling_window.max(1) as usize {
             self.memory.pop_front();
@@ -178,6 +183,16 @@ impl Backend {
         let over = self.memory.iter().filter(|bytes| **bytes > policy.ceiling_bytes()).count();
         let hits = u32::try_from(over).unwrap_or(u32::MAX);
         self.memory.back().copied().filter(|_| hits >= policy.ceiling_hits.max(1))
+    }
+
+    /// Its life has gone on for long enough to have aged.
+    pub(super) fn is_of_age(&self, policy: &Policy, now: Now) -> bool {
+        self.instance.is_some_and(|life| now.boot_ms.saturating_sub(life.began_ms()) >= policy.min_uptime_ms)
+    }
+
+    /// It gets no new flows although its life was active once: it failed its checks.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.state == State::Starting && self.instance.is_some() && self.has_worked
     }
 
     /// Scans have found no open flow for the settle time.

@@ -2,6 +2,7 @@
 
 use super::backend::Backend;
 use super::message::{CutFlow, Instance, RequestId};
+use super::policy::NEVER_MS;
 use super::report::{Outcome, Proof, Reason, Report, Times};
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
@@ -13,7 +14,7 @@ pub(super) struct Cycle {
     pub(super) number: u64,
     pub(super) reason: Reason,
     pub(super) from: BackendName,
-    pub(super) to: BackendName,
+    pub(super) to: Option<BackendName>,
     pub(super) begun: Now,
     /// Flows that are left at this moment are cut, on the boot clock.
     pub(super) drain_deadline_ms: u64,
@@ -31,7 +32,13 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
-    pub(super) fn new(number: u64, reason: Reason, from: BackendName, to: BackendName, now: Now) -> Self {
+    pub(super) fn new(
+        number: u64,
+        reason: Reason,
+        from: BackendName,
+        to: Option<BackendName>,
+        now: Now,
+    ) -> Self {
         Self {
             number,
             reason,
@@ -47,6 +54,14 @@ impl Cycle {
             before: None,
             stopping: None,
             unseen: None,
+        }
+    }
+
+    /// How long what drains may take yet, for people.
+    pub(super) fn deadline_in_words(&self, now: Now) -> String {
+        match self.drain_deadline_ms {
+            NEVER_MS => "no deadline".to_owned(),
+            at => format!("deadline in {} s", at.saturating_sub(now.boot_ms) / 1000),
         }
     }
 

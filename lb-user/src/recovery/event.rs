@@ -50,18 +50,19 @@ pub enum Event {
         /// What it waits for.
         why: String,
     },
-    /// New flows go to another backend from now on.
+    /// New flows go to another backend from now on, or in a pool to the other ones.
     Handover {
         /// The cycle, counted from 1.
         cycle: u64,
         /// The backend that drains.
         from: BackendName,
-        /// The backend that is active now.
-        to: BackendName,
+        /// The backend that is active in its stead; none in a pool.
+        #[serde(default)]
+        to: Option<BackendName>,
         /// Why.
         reason: Reason,
     },
-    /// The new active backend failed while the old one still drained: new flows go back.
+    /// An active backend failed while the old one still drained: new flows go there again.
     RolledBack {
         /// The backend that failed.
         from: BackendName,
@@ -122,8 +123,11 @@ impl fmt::Display for Event {
                 write!(f, "{backend}: {from} -> {to}: {why}")
             }
             Self::RejuvenationWaits { reason, why } => write!(f, "rejuvenation ({reason}) waits: {why}"),
-            Self::Handover { cycle, from, to, reason } => {
+            Self::Handover { cycle, from, to: Some(to), reason } => {
                 write!(f, "handover {cycle}: new flows go to {to}, {from} drains ({reason})")
+            }
+            Self::Handover { cycle, from, to: None, reason } => {
+                write!(f, "handover {cycle}: new flows go to the others, {from} drains ({reason})")
             }
             Self::RolledBack { from, to, why } => {
                 write!(f, "rolled back: {from} failed ({why}), new flows go to {to} again")

@@ -27,8 +27,9 @@ pub enum Record {
         cycle: u64,
         /// The backend that will drain.
         from: BackendName,
-        /// The backend that will be active.
-        to: BackendName,
+        /// The backend that will be active in its stead; none in a pool, where the others are.
+        #[serde(default)]
+        to: Option<BackendName>,
         /// The service's epoch after the handover.
         epoch: u32,
         /// Why.

@@ -1,5 +1,6 @@
 //! What the coordinator is told, and what it answers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -19,6 +20,16 @@ pub struct Instance {
     pub pid: u32,
     /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start_ticks: u64,
+}
+
+/// Milliseconds of a clock tick: user space sees a hundred of them a second on every architecture.
+const TICK_MS: u64 = 10;
+
+impl Instance {
+    /// When it began, in milliseconds of the boot clock.
+    pub(super) fn began_ms(self) -> u64 {
+        self.start_ticks.saturating_mul(TICK_MS)
+    }
 }
 
 /// What a failed check found.
@@ -47,13 +58,13 @@ impl fmt::Display for Finding {
 }
 
 /// Where the flows of the service go, by name; [`lb_common::Steer`] is the same by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steering {
-    /// Gets new flows.
-    pub active: Option<BackendName>,
+    /// Get new flows: one backend at most, or in a pool every one that is ready.
+    pub active: BTreeSet<BackendName>,
     /// Gets old flows that have no entry.
     pub draining: Option<BackendName>,
-    /// Counts the handovers.
+    /// Counts the changes of `active`.
     pub epoch: u32,
 }
 
@@ -150,6 +161,8 @@ pub enum Input {
     Rejuvenate {
         /// The request.
         request: RequestId,
+        /// Of this backend; else of the active one, or in a pool of the one whose life is the longest.
+        backend: Option<BackendName>,
     },
     /// An operator wants the drain that is under way to end now; without one, nothing happens.
     Cut,
@@ -163,7 +176,7 @@ pub enum Output {
     /// Make this durable before carrying out anything of the same step. If that fails, the step must not
     /// have happened: see [`super::Coordinator::step`].
     Journal(Record),
-    /// Store the steering word.
+    /// New flows go there from now on.
     Steer(Steering),
     /// Start the backend's command; [`Input::Started`] or [`Input::StartFailed`] answers.
     Start(BackendName),

@@ -63,6 +63,8 @@ pub enum Outcome {
     NotReady,
     /// The controller died between the decision and the handover, which never happened.
     Undone,
+    /// It drained and was not stopped, because it was needed after all.
+    CalledOff,
 }
 
 impl fmt::Display for Outcome {
@@ -73,6 +75,7 @@ impl fmt::Display for Outcome {
             Self::RolledBack => "rolled back",
             Self::NotReady => "left the old backend not ready",
             Self::Undone => "was undone before it began",
+            Self::CalledOff => "was called off",
         })
     }
 }
@@ -112,8 +115,10 @@ pub struct Report {
     pub reason: Reason,
     /// The backend that was rejuvenated.
     pub from: BackendName,
-    /// The backend that took over, or that was active already if a standby is renewed.
-    pub to: BackendName,
+    /// The backend that took over, or that was active already if a standby is renewed; none in a pool, where
+    /// the others did.
+    #[serde(default)]
+    pub to: Option<BackendName>,
     /// How it ended.
     pub outcome: Outcome,
     /// More about the outcome, where there is more to say.

@@ -12,6 +12,7 @@ mod parts;
 mod runtime;
 mod spec;
 mod status;
+mod steering;
 mod tasks;
 
 use std::fs;

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_common::{Backend, BackendId, Endpoint, LAYOUT_VERSION, NextHop, Service, ServiceId, Steer};
+use lb_common::{Backend, BackendId, Endpoint, LAYOUT_VERSION, NextHop, Service, ServiceId};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::UpError;
 use super::spec::ServiceSpec;
+use super::steering::Balancing;
 use crate::dataplane::{self, AttachPoint, Dataplane, Mode, XdpProgram};
 use crate::driver::netns::{self, Topology};
 use crate::driver::process::{Cgroup, Launch, ProcessDriver};
@@ -19,7 +20,6 @@ use crate::names::{BackendName, ServiceName};
 use crate::net::hops::{self, Hops};
 use crate::net::netns::NetnsHandle;
 use crate::paths::{Roots, ServicePaths};
-use crate::recovery::Steering;
 
 /// The one service of a data plane that belongs to one controller.
 pub(super) const SERVICE: ServiceId = 0;
@@ -39,6 +39,7 @@ pub(super) struct Parts {
     pub(super) balancer: Arc<NetnsHandle>,
     pub(super) backends: BTreeMap<BackendName, BackendParts>,
     pub(super) hops: watch::Receiver<Hops>,
+    pub(super) balancing: Balancing,
     /// The next hops that are in the tables.
     applied: Hops,
     uplink: IpAddr,
@@ -83,6 +84,7 @@ impl Parts {
             balancer: Arc::new(NetnsHandle::open(&topology.balancer_netns)?),
             backends: drivers(paths, spec, &topology)?,
             hops,
+            balancing: Balancing::default(),
             applied: Hops::default(),
             uplink,
             mode: spec.mode,
@@ -152,23 +154,6 @@ impl Parts {
     fn describe(&self, address: IpAddr) -> String {
         let backend = self.backends.iter().find(|(_, parts)| parts.address.ip() == &address);
         backend.map_or_else(|| "uplink".to_owned(), |(name, _)| format!("backend {name}"))
-    }
-
-    /// Where flows go, by name.
-    pub(super) fn steering(&self) -> Steering {
-        let word = self.dataplane.steering(SERVICE);
-        let name = |id| self.backends.iter().find(|(_, b)| b.id == id).map(|(name, _)| name.clone());
-        Steering { active: name(word.active), draining: name(word.draining), epoch: word.epoch }
-    }
-
-    /// The handover.
-    pub(super) fn steer(&self, steering: &Steering) {
-        let id = |name: &Option<BackendName>| {
-            name.as_ref().and_then(|name| self.backends.get(name)).map_or(0, |backend| backend.id)
-        };
-        let steer =
-            Steer { active: id(&steering.active), draining: id(&steering.draining), epoch: steering.epoch };
-        self.dataplane.steer(SERVICE, steer);
     }
 }
 

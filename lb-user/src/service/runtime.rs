@@ -205,7 +205,7 @@ impl Runtime {
                 Output::Journal(_) => {}
                 Output::Steer(steering) => {
                     // One that has to serve again after all is refused no longer.
-                    let again = self.cuts.take_if(|(backend, _)| steering.active.as_ref() == Some(backend));
+                    let again = self.cuts.take_if(|(backend, _)| steering.active.contains(backend));
                     if let Some((backend, _)) = again {
                         self.set_backend_state(&backend, BackendState::Present);
                     }
@@ -306,7 +306,7 @@ impl Runtime {
                 self.next_request += 1;
                 let request = self.next_request;
                 self.waiting.insert(request, answer);
-                self.step(&Input::Rejuvenate { request });
+                self.step(&Input::Rejuvenate { request, backend: None });
                 // Still unanswered means begun.
                 if !wait && let Some(answer) = self.waiting.remove(&request) {
                     let _ = answer.send(Ok(None));

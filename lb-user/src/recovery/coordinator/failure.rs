@@ -3,6 +3,8 @@
 //! Nothing here waits for a journal: somebody has to serve. What was not written down is found again in the
 //! steering word when the next controller comes.
 
+use std::collections::BTreeSet;
+
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
@@ -16,7 +18,7 @@ use crate::recovery::report::{Outcome, Reason};
 impl Coordinator {
     /// An active backend that lives but fails its checks, or none at all.
     pub(super) fn watch_active(&mut self, now: Now) {
-        let Some(name) = self.steering.active.clone() else {
+        let Some(name) = self.active().cloned() else {
             self.promote_any(now);
             return;
         };
@@ -36,7 +38,7 @@ impl Coordinator {
         if self.cycle.is_none()
             && let Some(to) = self.ready_standby(now)
         {
-            self.begin_cycle(name, &to, reason, None, now);
+            self.begin_cycle(name, Some(&to), reason, None, now);
             return;
         }
         // Nobody can take over: what is dead is started again, what lives goes on serving as it can.
@@ -46,7 +48,7 @@ impl Coordinator {
                 backend: name.clone(),
                 why: format!("{why}, and no standby is ready"),
             }));
-            self.steer(None, self.draining());
+            self.steer(BTreeSet::new(), self.draining());
             self.restart(name, why, now);
         } else {
             let why = self.why_no_standby(now);
@@ -57,10 +59,12 @@ impl Coordinator {
     /// Sends new flows back to the backend that still drains, and begins to renew the one that failed; false
     /// if there is nobody to go back to.
     pub(super) fn roll_back(&mut self, failed: &BackendName, reason: &Reason, why: &str, now: Now) -> bool {
-        let Some(cycle) = self.cycle_to_undo(now).filter(|cycle| cycle.to == *failed) else { return false };
+        let Some(cycle) = self.cycle_to_undo(now).filter(|cycle| cycle.to.as_ref() == Some(failed)) else {
+            return false;
+        };
         let old = cycle.from.clone();
-        self.note_rolled_back(&cycle, why);
-        self.begin_cycle(failed, &old, reason.clone(), None, now);
+        self.note_rolled_back(&cycle, failed, why);
+        self.begin_cycle(failed, Some(&old), reason.clone(), None, now);
         self.report(cycle, Outcome::RolledBack, Some(format!("{failed} failed: {why}")), now);
         true
     }
@@ -70,16 +74,17 @@ impl Coordinator {
         if let Some(name) = self.ready_standby(now) {
             self.activate(&name, now);
         } else if let Some(cycle) = self.cycle_to_undo(now) {
-            self.note_rolled_back(&cycle, "it does not serve");
+            let failed = cycle.to.clone().unwrap_or_else(|| cycle.from.clone());
+            self.note_rolled_back(&cycle, &failed, "it does not serve");
             self.cycle = None;
             self.activate(&cycle.from, now);
-            let detail = format!("{} does not serve", cycle.to);
+            let detail = format!("{failed} does not serve");
             self.report(cycle, Outcome::RolledBack, Some(detail), now);
         }
     }
 
     fn activate(&mut self, name: &BackendName, now: Now) {
-        self.steer(Some(name.clone()), self.draining());
+        self.steer(BTreeSet::from([name.clone()]), self.draining());
         self.last_handover = Some(now);
         self.set_state(name, State::Active, None, now);
     }
@@ -88,7 +93,7 @@ impl Coordinator {
     ///
     /// Within the observation window one that was fit when it was handed over is trusted unless its checks
     /// fail; later, or if it was unfit itself, it must have passed them just now.
-    fn cycle_to_undo(&self, now: Now) -> Option<Cycle> {
+    pub(super) fn cycle_to_undo(&self, now: Now) -> Option<Cycle> {
         let cycle = self.cycle.as_ref()?;
         let old = self.backends.get(&cycle.from)?;
         let drains = old.instance.is_some() && matches!(old.state, State::Draining | State::Drained);
@@ -98,10 +103,10 @@ impl Coordinator {
         (drains && (trusted || old.is_ready(&self.policy, now))).then(|| cycle.clone())
     }
 
-    fn note_rolled_back(&mut self, cycle: &Cycle, why: &str) {
+    pub(super) fn note_rolled_back(&mut self, cycle: &Cycle, failed: &BackendName, why: &str) {
         self.record(Record::Ended { cycle: cycle.number, outcome: Outcome::RolledBack });
         self.out.push(Output::Event(Event::RolledBack {
-            from: cycle.to.clone(),
+            from: failed.clone(),
             to: cycle.from.clone(),
             why: why.to_owned(),
         }));

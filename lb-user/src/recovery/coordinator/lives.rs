@@ -71,7 +71,11 @@ impl Coordinator {
         match backend.state {
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
                 backend.attempts = 0;
-                self.set_state(name, State::Standby, None, now);
+                if self.policy.spread {
+                    self.join(name, None, now);
+                } else {
+                    self.set_state(name, State::Standby, None, now);
+                }
                 self.rejoined(name, now);
             }
             State::Standby if backend.has_fallen(&self.policy) => {
@@ -103,7 +107,11 @@ impl Coordinator {
         match state {
             State::Active => {
                 let reason = Reason::Died { status: status.to_owned() };
-                self.lose_active(name, reason, status, now);
+                if self.policy.spread {
+                    self.lose_member(name, reason, status, now);
+                } else {
+                    self.lose_active(name, reason, status, now);
+                }
             }
             State::Draining | State::Drained => {
                 self.out.push(Output::Event(Event::Failed {
@@ -152,6 +160,8 @@ impl Coordinator {
         let stuck = self.names_where(|b| {
             b.state == State::Starting
                 && b.instance.is_some()
+                // The pool deals with those: they may have flows.
+                && !(self.policy.spread && b.has_worked)
                 && now.ms_since(b.since) > self.policy.ready_deadline_ms
         });
         for name in stuck {

@@ -1,21 +1,24 @@
 //! The state machine of one service.
 //!
 //! What always holds (`tests/invariants.rs` checks it after every step of a simulation):
-//! 1. Nothing is handed over to a backend that has not just passed its checks.
-//! 2. Never are two backends out at once by our doing.
+//! 1. Nothing is handed over to a backend that has not just passed its checks, unless so few of a pool pass
+//!    them that all who live have to serve.
+//! 2. Never are two backends out at once by our doing, and never are fewer active than the floor allows.
 //! 3. A backend that was ready is stopped only when it has no flows left, or its drain deadline has passed,
 //!    or it is dead; and no life is stopped twice, unless the first stop failed.
-//! 4. If the new active backend fails while the old one still drains and is fit, new flows go back.
+//! 4. If the new active backend fails while the old one still drains and is fit, new flows go back; in a
+//!    pool, if fewer than the floor would be left.
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.
 
 mod drain;
 mod failure;
 mod lives;
+mod pool;
 mod resume;
 mod trigger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backend::{Backend, State};
 use super::cycle::Cycle;
@@ -84,7 +87,7 @@ impl Coordinator {
             }
             Input::Flows { backend, open } => self.flows(&backend, open, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
-            Input::Rejuvenate { request } => self.requested(request, now),
+            Input::Rejuvenate { request, backend } => self.requested(request, backend, now),
             Input::Cut => self.cut(now),
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
@@ -93,8 +96,13 @@ impl Coordinator {
                 return std::mem::take(&mut self.out);
             }
         }
-        self.watch_active(now);
-        self.watch_ceiling(now);
+        if self.policy.spread {
+            self.watch_pool(now);
+            self.watch_pool_ceiling(now);
+        } else {
+            self.watch_active(now);
+            self.watch_ceiling(now);
+        }
         self.watch_starts(now);
         self.watch_return(now);
         std::mem::take(&mut self.out)
@@ -131,15 +139,16 @@ impl Coordinator {
     pub fn activity(&self, now: Now) -> Option<String> {
         let cycle = self.cycle.as_ref()?;
         let old = self.backends.get(&cycle.from)?;
-        let left = cycle.drain_deadline_ms.saturating_sub(now.boot_ms) / 1000;
         let what = match old.state {
-            State::Draining => format!(
-                "{} drains to {}: {} flows open, {} awaiting a response, deadline in {left} s",
-                cycle.from,
-                cycle.to,
-                old.open.total(),
-                old.open.awaiting_response
-            ),
+            State::Draining => {
+                let to = cycle.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
+                let (open, awaiting) = (old.open.total(), old.open.awaiting_response);
+                let deadline = cycle.deadline_in_words(now);
+                format!(
+                    "{} drains{to}: {open} flows open, {awaiting} awaiting a response, {deadline}",
+                    cycle.from
+                )
+            }
             state => format!("{} is {state}", cycle.from),
         };
         Some(format!("rejuvenation {} ({}): {what}", cycle.number, cycle.reason))
@@ -164,15 +173,29 @@ impl Coordinator {
         }
     }
 
-    fn steer(&mut self, active: Option<BackendName>, draining: Option<BackendName>) {
-        let epoch = self.epoch_with(active.as_ref());
+    fn steer(&mut self, active: BTreeSet<BackendName>, draining: Option<BackendName>) {
+        let epoch = self.epoch_with(&active);
         self.steering = Steering { active, draining, epoch };
         self.out.push(Output::Steer(self.steering.clone()));
     }
 
+    /// New flows go where they went; old ones without an entry to whoever drains.
+    fn steer_old(&mut self, draining: Option<BackendName>) {
+        self.steer(self.steering.active.clone(), draining);
+    }
+
     /// The epoch under which new flows go to `active`.
-    fn epoch_with(&self, active: Option<&BackendName>) -> u32 {
-        self.steering.epoch + u32::from(active != self.steering.active.as_ref())
+    fn epoch_with(&self, active: &BTreeSet<BackendName>) -> u32 {
+        self.steering.epoch.wrapping_add(u32::from(*active != self.steering.active))
+    }
+
+    /// The active backend, of which a service that is no pool has one at most.
+    fn active(&self) -> Option<&BackendName> {
+        self.steering.active.first()
+    }
+
+    fn is_active(&self, name: &BackendName) -> bool {
+        self.steering.active.contains(name)
     }
 
     /// The backend that old flows without an entry belong to.

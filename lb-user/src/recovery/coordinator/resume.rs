@@ -3,7 +3,7 @@
 //! Three witnesses are heard, each for what it knows best: the steering word in the kernel says where new
 //! flows go, the processes say which lives go on, and the journal says what was meant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Coordinator;
 use crate::clock::Now;
@@ -39,26 +39,32 @@ impl Coordinator {
                 this.take_up(name, *instance, history, now);
             }
         }
+        this.keep_one_active(now);
         this.take_up_cycle(history, now);
         // Without the journal it is not known what drains: that goes on as a backend like any other.
         if this.steering.draining != this.draining() {
-            this.steer(this.steering.active.clone(), this.draining());
+            this.steer_old(this.draining());
         }
         this.bury(alive, now);
         // The active one may have died before the earlier controller did, while the old one drains.
-        this.watch_active(now);
+        if this.policy.spread {
+            this.watch_pool(now);
+        } else {
+            this.watch_active(now);
+        }
         let out = std::mem::take(&mut this.out);
         (this, out)
     }
 
     fn take_up(&mut self, name: &BackendName, instance: Instance, history: &[Record], now: Now) {
-        let is_active = self.steering.active.as_ref() == Some(name);
+        let is_active = self.is_active(name);
         let drained = |record: &Record| {
             matches!(record, Record::Handover { from, instance: life, .. }
                 if from == name && *life == Some(instance))
         };
         let Some(backend) = self.backends.get_mut(name) else { return };
         backend.begin_life(instance);
+        backend.fresh_memory = Some(0);
         backend.has_worked =
             is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained);
         if is_active {
@@ -77,19 +83,18 @@ impl Coordinator {
         resumed.drain_deadline_ms = *drain_deadline_ms;
         resumed.before = *instance;
         if self.steering.epoch > *epoch {
-            // More happened than could be written down, so how long flows have been waiting is not known.
-            resumed.drain_deadline_ms = now.plus_ms(self.policy.drain_deadline_ms).boot_ms;
+            // More happened than was written down, so how long flows have been waiting is not known.
+            resumed.drain_deadline_ms = self.policy.drain_deadline(now);
         }
-        let active = self.steering.active.as_ref();
         let is_done = match self.steering.epoch.cmp(epoch) {
             std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => active == Some(to),
+            std::cmp::Ordering::Equal => to.as_ref().map_or(!self.is_active(from), |to| self.is_active(to)),
             std::cmp::Ordering::Greater => true,
         };
         if !is_done {
             return self.end_cycle(resumed, Outcome::Undone, None, now);
         }
-        if active == Some(from) {
+        if self.is_active(from) {
             let detail = "new flows were found to go to it again".to_owned();
             return self.end_cycle(resumed, Outcome::RolledBack, Some(detail), now);
         }
@@ -106,18 +111,35 @@ impl Coordinator {
         self.cycle = Some(resumed);
     }
 
+    /// What was a pool and is none any more keeps one active backend: the others wait, with their flows.
+    fn keep_one_active(&mut self, now: Now) {
+        if self.policy.spread || self.steering.active.len() <= 1 {
+            return;
+        }
+        let lives = |name: &&BackendName| self.backends.get(*name).is_some_and(|b| b.instance.is_some());
+        let kept = self.steering.active.iter().find(lives).cloned();
+        for name in self.steering.active.clone().into_iter().filter(|name| kept.as_ref() != Some(name)) {
+            self.set_state(&name, State::Starting, Some("one is active from now on".into()), now);
+        }
+        self.steer(kept.into_iter().collect(), self.steering.draining.clone());
+    }
+
     /// Deals with the backends whose command does not run.
     fn bury(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
         let dead = |name: &BackendName| alive.get(name).is_some_and(Option::is_none);
-        let active = self.steering.active.clone().filter(dead);
-        for name in alive.keys().filter(|name| dead(name) && active.as_ref() != Some(name)) {
+        let (active, others): (Vec<_>, Vec<_>) =
+            alive.keys().filter(|name| dead(name)).partition(|name| self.is_active(name));
+        for name in others {
             self.restart(name, FOUND_DEAD, now);
         }
-        let Some(active) = active else { return };
-        let reason = Reason::Died { status: FOUND_DEAD.into() };
-        if !self.roll_back(&active, &reason, FOUND_DEAD, now) {
-            self.steer(None, self.draining());
-            self.restart(&active, FOUND_DEAD, now);
+        for name in active {
+            let reason = Reason::Died { status: FOUND_DEAD.into() };
+            if self.policy.spread {
+                self.lose_member(name, reason, FOUND_DEAD, now);
+            } else if !self.roll_back(name, &reason, FOUND_DEAD, now) {
+                self.steer(BTreeSet::new(), self.draining());
+                self.restart(name, FOUND_DEAD, now);
+            }
         }
     }
 }

@@ -57,7 +57,7 @@ impl Known {
 struct Drain {
     cycle: u64,
     from: BackendName,
-    to: BackendName,
+    to: Option<BackendName>,
     begun: Now,
     deadline_ms: u64,
     reason: Reason,
@@ -90,6 +90,11 @@ impl Checker {
             drain: None,
             restarted: BTreeMap::new(),
         }
+    }
+
+    /// From now on this is what the coordinator is bound by.
+    pub(super) fn change_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Takes note of what the coordinator is about to be told.
@@ -194,27 +199,46 @@ impl Checker {
         Ok(())
     }
 
-    /// 1 and 5: new flows go to a backend that has just passed its checks, or back to the old one; and unless
-    /// the active one has failed, only after that was written down.
+    /// 1, 2 and 5: new flows go to backends that have just passed their checks, or back to the old one; and
+    /// away from one that has not failed only after that was written down, and if enough others are left.
     fn may_steer(&self, new: &Steering, now: Now) -> Verdict {
         let changed = new.active != self.word.active;
         if new.epoch != self.word.epoch + u32::from(changed) {
             return Err(format!("epoch {} after {:?} for {new:?}", new.epoch, self.word));
         }
-        let Some(to) = new.active.as_ref().filter(|_| changed) else { return Ok(()) };
-        if !self.is_ready(to, now) && !self.can_return_to(to, now) {
-            return Err(format!("new flows go to {to}, which has not just passed its checks"));
+        if !self.policy.spread && new.active.len() > 1 {
+            return Err(format!("{:?} are active, and it is no pool", new.active));
         }
-        let failed = self.word.active.as_ref().is_none_or(|active| self.has_failed(active));
-        let written = self.last_handover().is_some_and(|record| {
-            matches!(record, Record::Handover { to: t, epoch, .. } if t == to && *epoch == new.epoch)
-        });
-        if failed || written { Ok(()) } else { Err(format!("handover to {to} without a record")) }
+        let fit = new.active.iter().filter(|name| !self.has_failed(name)).count();
+        for to in new.active.difference(&self.word.active) {
+            let doubted = self.policy.spread && fit < self.policy.floor() && self.backends[to].life.is_some();
+            if !self.is_ready(to, now) && !self.can_return_to(to, now) && !doubted {
+                return Err(format!("new flows go to {to}, which has not just passed its checks"));
+            }
+        }
+        // What was a pool, and is none any more, keeps one.
+        let narrows = !self.policy.spread && self.word.active.len() > 1 && new.active.len() == 1;
+        let left = self.word.active.difference(&new.active);
+        for from in left.filter(|from| !self.has_failed(from) && !narrows) {
+            let written = self.last_handover().is_some_and(|record| {
+                matches!(record, Record::Handover { from: f, to, epoch, .. }
+                    if f == from
+                        && *epoch == new.epoch
+                        && to.as_ref().is_none_or(|to| new.active.contains(to)))
+            });
+            if !written {
+                return Err(format!("new flows leave {from} without a record"));
+            }
+            if fit < self.policy.floor() {
+                return Err(format!("new flows leave {from}, and {fit} fit backends are left"));
+            }
+        }
+        Ok(())
     }
 
     fn steer(&mut self, new: &Steering) {
         self.word = new.clone();
-        if self.drain.as_ref().is_some_and(|drain| Some(&drain.from) == new.active.as_ref()) {
+        if self.drain.as_ref().is_some_and(|drain| new.active.contains(&drain.from)) {
             self.drain = None;
         }
         let Some(Record::Handover { cycle, from, to, epoch, reason, at, drain_deadline_ms, .. }) =
@@ -222,7 +246,8 @@ impl Checker {
         else {
             return;
         };
-        if Some(to) == new.active.as_ref() && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
+        let led = to.as_ref().map_or(!new.active.contains(from), |to| new.active.contains(to));
+        if led && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
             self.drain = Some(Drain {
                 cycle: *cycle,
                 from: from.clone(),
@@ -251,14 +276,15 @@ impl Checker {
         if known.open != Some(0) && now.boot_ms < drain.deadline_ms {
             return Err(format!("{name} is stopped with {:?} flows before its deadline", known.open));
         }
-        let served = self.word.active.as_ref().is_some_and(|active| !self.has_failed(active));
+        let fit = self.word.active.iter().filter(|active| !self.has_failed(active)).count();
+        let served = fit >= self.policy.floor();
         let unfit = known.failed >= self.policy.fall;
         let out = self.backends.iter().find(|(other, known)| *other != name && known.out);
         if let Some((other, _)) = out.filter(|_| !unfit) {
             return Err(format!("{name} is stopped while {other} is out"));
         }
         if !served && !unfit {
-            return Err(format!("{name} is stopped while nobody else serves"));
+            return Err(format!("{name} is stopped while {fit} others serve"));
         }
         let record = Record::Stopping { cycle: drain.cycle, instance: Some(life) };
         if !self.durable.contains(&record) {
@@ -281,7 +307,7 @@ impl Checker {
                     from: from.clone(),
                     to: to.clone(),
                     begun: now,
-                    deadline_ms: now.boot_ms + self.policy.drain_deadline_ms,
+                    deadline_ms: self.policy.drain_deadline(now),
                     reason: reason.clone(),
                     life: self.backends[from].life,
                 });
@@ -305,7 +331,7 @@ impl Checker {
                 from: from.clone(),
                 to: to.clone(),
                 begun: *at,
-                deadline_ms: now.boot_ms + self.policy.drain_deadline_ms,
+                deadline_ms: self.policy.drain_deadline(now),
                 reason: reason.clone(),
                 life: self.backends[from].life,
             });
@@ -317,7 +343,7 @@ impl Checker {
     pub(super) fn settled(&self, coordinator: &Coordinator, now: Now) -> Verdict {
         let states: BTreeMap<_, _> = coordinator.states().collect();
         for (name, state) in &states {
-            let is_active = self.word.active.as_ref() == Some(name);
+            let is_active = self.word.active.contains(name);
             if (*state == State::Active) != is_active {
                 return Err(format!("{name} is {state} under {:?}", self.word));
             }
@@ -332,8 +358,33 @@ impl Checker {
         if coordinator.steering() != &self.word {
             return Err(format!("{:?} was ordered, {:?} is meant", self.word, coordinator.steering()));
         }
-        self.somebody_serves(&states, now)?;
+        if self.policy.spread {
+            self.all_serve_who_can(&states, now)?;
+        } else {
+            self.somebody_serves(&states, now)?;
+        }
         self.went_back(now)
+    }
+
+    /// Who of a pool is ready and is not out on purpose is active; and if too few pass their checks, whoever
+    /// was active in its life and lives is.
+    pub(super) fn all_serve_who_can(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
+        let out = |state| matches!(state, State::Draining | State::Drained | State::Recovering);
+        for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
+            if !self.word.active.contains(name) && self.is_ready(name, now) {
+                return Err(format!("{name} is ready, and {state} instead of active"));
+            }
+        }
+        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
+        let could = self.backends.keys().find(|name| self.can_return_to(name, now));
+        if let Some(name) = could.filter(|_| fit < self.policy.floor()) {
+            return Err(format!("{fit} fit backends are active, and {name} is not gone back to"));
+        }
+        let unfit = self.word.active.iter().find(|name| self.has_failed(name));
+        match unfit.filter(|_| fit >= self.policy.floor()) {
+            Some(name) => Err(format!("{name} has failed and is active beside {fit} fit ones")),
+            None => Ok(()),
+        }
     }
 
     /// Nobody is active only while nobody could be.
@@ -343,7 +394,7 @@ impl Checker {
             State::Draining | State::Drained => self.can_return_to(name, now),
             _ => false,
         };
-        match self.backends.keys().find(|name| self.word.active.is_none() && could(name)) {
+        match self.backends.keys().find(|name| self.word.active.is_empty() && could(name)) {
             Some(name) => Err(format!("nobody is active although {name} could be")),
             None => Ok(()),
         }
@@ -351,9 +402,10 @@ impl Checker {
 
     fn went_back(&self, now: Now) -> Verdict {
         let Some(drain) = &self.drain else { return Ok(()) };
-        let stays = self.word.active.as_ref() == Some(&drain.to);
-        if stays && self.has_failed(&drain.to) && self.can_return_to(&drain.from, now) {
-            return Err(format!("{} has failed and new flows do not go back to {}", drain.to, drain.from));
+        let Some(to) = drain.to.as_ref().filter(|_| !self.policy.spread) else { return Ok(()) };
+        let stays = self.word.active.contains(to);
+        if stays && self.has_failed(to) && self.can_return_to(&drain.from, now) {
+            return Err(format!("{to} has failed and new flows do not go back to {}", drain.from));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod broken;
 mod failures;
 mod invariants;
+mod pools;
 mod resumption;
 mod scenarios;
 mod simulation;

@@ -88,6 +88,8 @@ pub(super) struct World {
     pub(super) orders: Vec<Output>,
     /// Prints what is heard and ordered.
     pub(super) traces: bool,
+    /// Inputs that the coordinator was told.
+    pub(super) steps: u64,
     requests: RequestId,
     agenda: BTreeMap<(u64, u64), Happening>,
     serial: u64,
@@ -119,6 +121,7 @@ impl World {
             unanswered: BTreeSet::new(),
             orders: Vec::new(),
             traces: false,
+            steps: 0,
             requests: 0,
             agenda: BTreeMap::new(),
             serial: 0,
@@ -139,6 +142,14 @@ impl World {
         world.machines.get_mut(&name("b")).unwrap().bad_starts = 1;
         world.run_until("a active, b standby");
         world.run(2_000);
+        world
+    }
+
+    /// A pool that serves; nothing goes wrong by itself.
+    pub(super) fn pool(policy: &Policy, names: &[&str]) -> Self {
+        let mut world = Self::new(Policy { spread: true, ..policy.clone() }, names, 1);
+        world.run(3_000);
+        assert_eq!(world.active(), names.join(" "));
         world
     }
 
@@ -178,8 +189,22 @@ impl World {
     pub(super) fn rejuvenate(&mut self) -> RequestId {
         self.requests += 1;
         self.unanswered.insert(self.requests);
-        self.tell(&Input::Rejuvenate { request: self.requests });
+        self.tell(&Input::Rejuvenate { request: self.requests, backend: None });
         self.requests
+    }
+
+    /// An operator asks for a rejuvenation of one backend.
+    pub(super) fn rejuvenate_one(&mut self, backend: &str) -> RequestId {
+        self.requests += 1;
+        self.unanswered.insert(self.requests);
+        self.tell(&Input::Rejuvenate { request: self.requests, backend: Some(name(backend)) });
+        self.requests
+    }
+
+    /// The active backends, in one line.
+    pub(super) fn active(&self) -> String {
+        let active: Vec<_> = self.word.active.iter().map(ToString::to_string).collect();
+        active.join(" ")
     }
 
     /// The controller dies before anything that it has ordered is done.
@@ -204,6 +229,13 @@ impl World {
         self.resume();
     }
 
+    /// The next controller takes over under another policy.
+    pub(super) fn change_policy(&mut self, policy: Policy) {
+        self.policy = policy.clone();
+        self.checker.change_policy(policy);
+        self.crash();
+    }
+
     fn resume(&mut self) {
         self.trace(&"a new controller");
         let lives = self.machines.iter();
@@ -225,6 +257,7 @@ impl World {
     /// Gives one input, as the runtime does: a step counts only if its records are on disk.
     pub(super) fn tell(&mut self, input: &Input) {
         self.trace(input);
+        self.steps += 1;
         self.checker.hear(input, self.now);
         for attempt in 0.. {
             assert!(attempt < 3, "a step never comes to an end: {input:?}");
