@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow_counts::FlowCounts;
 use crate::names::{BackendName, ServiceName};
+use crate::recovery::report::Report;
 
 /// A service as its controller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct ServiceStatus {
     pub epoch: u32,
     /// Rejuvenations that ended, since the journal began.
     pub rejuvenations: u64,
+    /// Whether an operator has stopped automatic rejuvenations.
+    #[serde(default)]
+    pub paused: bool,
     /// What is going on beyond serving, such as a drain and how far it is.
     pub activity: Option<String>,
     /// Its backends.
@@ -58,6 +62,23 @@ pub struct PacketCount {
     pub reason: String,
     /// How many.
     pub packets: u64,
+}
+
+/// What came of an operator's wish.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// The report, if it took a cycle and its end was waited for.
+    pub report: Option<Box<Report>>,
+    /// What would be done at this moment, if that alone was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
+}
+
+impl Done {
+    /// It is over, with this report if it took a cycle.
+    pub fn with(report: Option<Box<Report>>) -> Self {
+        Self { report, plan: Vec::new() }
+    }
 }
 
 /// What an operator has cut.

@@ -1,19 +1,25 @@
 //! The command line: one file a subcommand, each thin over the library.
 //!
-//! Exit codes, for every subcommand: 0 done, 1 it failed or something was lost, 2 wrong use or settings.
+//! Exit codes, for every subcommand: 0 done, 1 it failed, was refused, or something was lost, 2 wrong use or
+//! settings, 3 not over in the time that was given.
 
 mod attach;
 mod cut;
 mod detach;
 mod down;
+mod drain;
 mod events;
 mod explain;
 mod flows;
 mod load;
+mod operate;
+mod pause;
+mod ready;
 mod rejuvenate;
 mod shim;
 mod status;
 mod up;
+mod wait;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -49,6 +55,11 @@ enum Command {
     Status(status::StatusArgs),
     Rejuvenate(rejuvenate::RejuvenateArgs),
     Cut(cut::CutArgs),
+    Drain(drain::DrainArgs),
+    Ready(ready::ReadyArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
+    Wait(wait::WaitForArgs),
     Events(events::EventsArgs),
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
@@ -64,6 +75,11 @@ enum Command {
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// What was waited for did not come in time: ends with exit code 3.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct TimedOut(pub(crate) String);
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -74,6 +90,11 @@ pub fn run() -> ExitCode {
         Command::Status(args) => args.run(),
         Command::Rejuvenate(args) => args.run(),
         Command::Cut(args) => args.run(),
+        Command::Drain(args) => args.run(),
+        Command::Ready(args) => args.run(),
+        Command::Pause(args) => args.run(),
+        Command::Resume(args) => args.run(),
+        Command::Wait(args) => args.run(),
         Command::Events(args) => args.run(),
         Command::Flows(args) => args.run(),
         Command::Explain(args) => args.run(),
@@ -84,7 +105,13 @@ pub fn run() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("baton: {error:#}");
-        if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        if error.is::<UsageError>() {
+            ExitCode::from(2)
+        } else if error.is::<TimedOut>() {
+            ExitCode::from(3)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }
 

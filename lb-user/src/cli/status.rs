@@ -68,6 +68,9 @@ fn print(status: &ServiceStatus) {
         "{} at {}: {} rejuvenations, {} handovers, controller {controller}",
         status.service, status.vip, status.rejuvenations, status.epoch
     );
+    if status.paused {
+        println!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
+    }
     if let Some(activity) = &status.activity {
         println!("  {activity}");
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use lb_common::bucket::FLOWS;
 
@@ -65,6 +65,10 @@ pub(super) struct UpArgs {
     /// How long connections may take to end by themselves before they are cut.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     drain_deadline: Duration,
+    /// Whether connections of a backend that is dead are reset at their next packet, or left to find out by
+    /// themselves.
+    #[arg(long, value_enum, default_value_t)]
+    dead_flows: DeadFlows,
     /// Run the XDP program in the driver, or in the stack.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
@@ -82,6 +86,16 @@ pub(super) struct UpArgs {
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+/// What becomes of the connections of a backend that is dead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum DeadFlows {
+    /// Each is answered with a reset at its next packet.
+    #[default]
+    Reset,
+    /// Nothing answers.
+    Keep,
 }
 
 impl UpArgs {
@@ -158,6 +172,7 @@ impl UpArgs {
             check_period_ms: millis(self.check_period),
             ready_deadline_ms: millis(self.ready_timeout),
             drain_deadline_ms: millis(self.drain_deadline),
+            reset_dead: self.dead_flows == DeadFlows::Reset,
             ..Policy::default()
         })
     }

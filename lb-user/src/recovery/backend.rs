@@ -10,7 +10,7 @@ use super::policy::Policy;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 
-/// Where a backend stands in its cycle.
+/// Where a backend stands in its cycle; from any of these an operator may take it to `Maintenance` and back.
 ///
 /// ```text
 ///              passed its checks          handover to it
@@ -41,6 +41,22 @@ pub enum State {
     Recovering,
     /// Its command ended or never came up; it is tried again later.
     Failed,
+    /// An operator holds it out; it keeps its flows, and is neither started nor stopped.
+    Maintenance,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Starting,
+        Self::Standby,
+        Self::Active,
+        Self::Draining,
+        Self::Drained,
+        Self::Recovering,
+        Self::Failed,
+        Self::Maintenance,
+    ];
 }
 
 impl fmt::Display for State {
@@ -53,6 +69,7 @@ impl fmt::Display for State {
             Self::Drained => "drained",
             Self::Recovering => "recovering",
             Self::Failed => "failed",
+            Self::Maintenance => "maintenance",
         })
     }
 }
@@ -65,6 +82,8 @@ const CHECK_DURATION_MS: u64 = 1_000;
 pub(super) struct Backend {
     pub(super) state: State,
     pub(super) since: Now,
+    /// An operator wants it held out.
+    pub(super) held: bool,
     pub(super) instance: Option<Instance>,
     /// The life that goes on or was the last one.
     pub(super) last_life: Option<Instance>,
@@ -75,6 +94,10 @@ pub(super) struct Backend {
     passed: u32,
     failed: u32,
     last_pass: Option<Now>,
+    /// The failed checks in a row found silence, and nothing else.
+    silent: bool,
+    /// Requests that it had begun to answer when the first of them failed, and when the last one did.
+    turns: Option<(u64, u64)>,
     pub(super) last_finding: Option<Finding>,
     memory: VecDeque<u64>,
     /// The first sample of this life; 0 if nobody watched it begin.
@@ -92,6 +115,7 @@ impl Backend {
         Self {
             state: State::Starting,
             since: now,
+            held: false,
             instance: None,
             last_life: None,
             ended_early: None,
@@ -99,6 +123,8 @@ impl Backend {
             passed: 0,
             failed: 0,
             last_pass: None,
+            silent: false,
+            turns: None,
             last_finding: None,
             memory: VecDeque::new(),
             fresh_memory: None,
@@ -123,7 +149,14 @@ impl Backend {
         self.passed = 0;
         self.failed = 0;
         self.last_pass = None;
+        self.turns = None;
         self.last_finding = None;
+    }
+
+    /// A check is about to be reported as failed; so many requests have been answered by now.
+    pub(super) fn note_turns(&mut self, turns: u64) {
+        let first = self.turns.filter(|_| self.failed > 0).map_or(turns, |(first, _)| first);
+        self.turns = Some((first, turns));
     }
 
     pub(super) fn note_check(&mut self, result: Result<(), Finding>, now: Now) {
@@ -132,9 +165,11 @@ impl Backend {
                 self.passed = self.passed.saturating_add(1);
                 self.failed = 0;
                 self.last_pass = Some(now);
+                self.turns = None;
                 self.last_finding = None;
             }
             Err(finding) => {
+                self.silent = finding.is_silence() && (self.silent || self.failed == 0);
                 self.failed = self.failed.saturating_add(1);
                 self.passed = 0;
                 self.last_finding = Some(finding);
@@ -155,9 +190,9 @@ impl Backend {
         self.empty_since = if open.total() == 0 { self.empty_since.or(Some(now)) } else { None };
     }
 
-    /// It serves, or waits and could.
+    /// It serves, or waits and could, or is out because an operator wants it so.
     pub(super) fn stands(&self) -> bool {
-        matches!(self.state, State::Active | State::Standby)
+        matches!(self.state, State::Active | State::Standby | State::Maintenance)
     }
 
     /// Enough checks in a row have passed.
@@ -170,12 +205,22 @@ impl Backend {
         self.failed >= policy.fall.max(1)
     }
 
-    /// It has passed its checks just now, so a handover to it is safe.
-    pub(super) fn is_ready(&self, policy: &Policy, now: Now) -> bool {
+    /// It fell, nothing was heard of it since, and no client was answered either.
+    pub(super) fn is_silent(&self, policy: &Policy) -> bool {
+        self.has_fallen(policy) && self.silent && self.turns.is_some_and(|(first, last)| first == last)
+    }
+
+    /// Its last check passed, and not long ago.
+    pub(super) fn passes(&self, policy: &Policy, now: Now) -> bool {
         let fresh = self
             .last_pass
             .is_some_and(|at| now.ms_since(at) <= 2 * policy.check_period_ms + CHECK_DURATION_MS);
-        self.has_risen(policy) && fresh && self.instance.is_some()
+        self.passed > 0 && fresh && self.instance.is_some()
+    }
+
+    /// It has passed its checks just now, so a handover to it is safe.
+    pub(super) fn is_ready(&self, policy: &Policy, now: Now) -> bool {
+        self.has_risen(policy) && self.passes(policy, now)
     }
 
     /// The last sample, if enough of the last ones are beyond the ceiling.

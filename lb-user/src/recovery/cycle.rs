@@ -18,8 +18,8 @@ pub(super) struct Cycle {
     pub(super) begun: Now,
     /// Flows that are left at this moment are cut, on the boot clock.
     pub(super) drain_deadline_ms: u64,
-    /// An operator who waits for the report.
-    pub(super) request: Option<RequestId>,
+    /// Operators who wait for the report.
+    pub(super) requests: Vec<RequestId>,
     pub(super) times: Times,
     pub(super) drain_ms: u64,
     pub(super) at_handover: Option<OpenFlows>,
@@ -46,7 +46,7 @@ impl Cycle {
             to,
             begun: now,
             drain_deadline_ms: now.boot_ms,
-            request: None,
+            requests: Vec::new(),
             times: Times { handover_unix_ms: now.unix_ms, ..Times::default() },
             drain_ms: 0,
             at_handover: None,

@@ -103,6 +103,20 @@ pub enum Event {
         /// From decision to the old backend's return, in milliseconds.
         duration_ms: u64,
     },
+    /// An operator holds a backend out.
+    HeldOut {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A backend is not held out any more.
+    Ready {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// An operator wants no automatic rejuvenation.
+    Paused,
+    /// Rejuvenations are left to the rules again.
+    Resumed,
     /// The journal cannot be written: no rejuvenation starts.
     JournalFailed {
         /// What the system said.
@@ -142,6 +156,10 @@ impl fmt::Display for Event {
                 let seconds = *duration_ms as f64 / 1000.0;
                 write!(f, "rejuvenation {cycle} {outcome} after {seconds:.1} s, {cut} flows cut")
             }
+            Self::HeldOut { backend } => write!(f, "{backend}: held out by the operator"),
+            Self::Ready { backend } => write!(f, "{backend}: no longer held out"),
+            Self::Paused => write!(f, "paused: no automatic rejuvenation"),
+            Self::Resumed => write!(f, "resumed: rejuvenations are left to the rules"),
             Self::JournalFailed { error } => {
                 write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
             }

@@ -46,6 +46,13 @@ pub enum Finding {
     Unreachable(String),
 }
 
+impl Finding {
+    /// Nobody answered; the others are wrong answers of somebody.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Refused | Self::TimedOut | Self::Unreachable(_))
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -125,6 +132,14 @@ pub enum Input {
         /// What it found, if it failed.
         result: Result<(), Finding>,
     },
+    /// What the packet path counted for a backend, told right before a failed check of it: whether clients are
+    /// answered although the check was not. Not told where the packet path does not see answers.
+    Answered {
+        /// The backend.
+        backend: BackendName,
+        /// Requests that it has begun to answer, ever.
+        turns: u64,
+    },
     /// A backend's command ended by itself.
     Exited {
         /// The backend.
@@ -164,6 +179,30 @@ pub enum Input {
         /// Of this backend; else of the active one, or in a pool of the one whose life is the longest.
         backend: Option<BackendName>,
     },
+    /// An operator wants a backend out: no new flows, and no restart when its flows have ended.
+    Drain {
+        /// The request; it is answered when the backend is held out.
+        request: RequestId,
+        /// The backend.
+        backend: BackendName,
+    },
+    /// An operator is done with a backend that drains or was held out.
+    Ready {
+        /// The request; it is answered at once.
+        request: RequestId,
+        /// The backend.
+        backend: BackendName,
+    },
+    /// An operator wants no automatic rejuvenation from now on.
+    Pause {
+        /// The request; it is answered at once.
+        request: RequestId,
+    },
+    /// An operator leaves rejuvenations to the rules again.
+    Resume {
+        /// The request; it is answered at once.
+        request: RequestId,
+    },
     /// An operator wants the drain that is under way to end now; without one, nothing happens.
     Cut,
     /// The journal can be written, or not any more and why.
@@ -180,6 +219,8 @@ pub enum Output {
     Steer(Steering),
     /// Start the backend's command; [`Input::Started`] or [`Input::StartFailed`] answers.
     Start(BackendName),
+    /// Answer the packets of the backend's flows with resets, until it is started or gets new flows again.
+    Refuse(BackendName),
     /// End all processes of the backend; [`Input::Stopped`] answers.
     Stop(BackendName),
     /// Tell who listens.
@@ -190,7 +231,7 @@ pub enum Output {
     Answer {
         /// The request.
         request: RequestId,
-        /// The report, or why nothing was done.
-        result: Result<Box<Report>, String>,
+        /// The report, if what was asked for took a cycle; or why nothing was done.
+        result: Result<Option<Box<Report>>, String>,
     },
 }

@@ -50,6 +50,9 @@ pub struct Policy {
     pub drain_deadline_ms: u64,
     /// What becomes of the flows that are left then.
     pub stragglers: Stragglers,
+    /// Whether the flows of a backend that is dead are reset at their next packet; else they are left to find
+    /// out by themselves.
+    pub reset_dead: bool,
     /// How long a backend must be seen without flows before it is restarted.
     pub settle_ms: u64,
     /// How long after a handover a failure of the new active backend is answered by going back.
@@ -76,6 +79,7 @@ impl Default for Policy {
             fall: 3,
             drain_deadline_ms: 60_000,
             stragglers: Stragglers::Cut,
+            reset_dead: true,
             settle_ms: 300,
             observation_ms: 10_000,
             ready_deadline_ms: 60_000,

@@ -65,6 +65,8 @@ pub enum Outcome {
     Undone,
     /// It drained and was not stopped, because it was needed after all.
     CalledOff,
+    /// It drained, and is held out as the operator wanted; it was not restarted.
+    HeldOut,
 }
 
 impl fmt::Display for Outcome {
@@ -76,6 +78,7 @@ impl fmt::Display for Outcome {
             Self::NotReady => "left the old backend not ready",
             Self::Undone => "was undone before it began",
             Self::CalledOff => "was called off",
+            Self::HeldOut => "ended with the backend held out",
         })
     }
 }
@@ -141,8 +144,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the old backend came back and nothing was lost on the way.
+    /// Whether what was asked for was done, and nothing was lost on the way.
     pub fn is_clean(&self) -> bool {
-        self.outcome == Outcome::Completed
+        matches!(self.outcome, Outcome::Completed | Outcome::HeldOut) && self.cut.is_empty()
     }
 }

@@ -29,7 +29,7 @@ impl Runtime {
 
     pub(super) fn check_first_ready(&mut self) -> Result<(), UpError> {
         let Some(deadline) = self.up_before else { return Ok(()) };
-        let is_ready = |state| matches!(state, State::Active | State::Standby);
+        let is_ready = |state| matches!(state, State::Active | State::Standby | State::Maintenance);
         if self.coordinator.states().all(|(_, state)| is_ready(state)) {
             self.up_before = None;
             println!("service {} is up at {}: {}", self.spec.name, self.spec.vip, self.roles());

@@ -8,6 +8,7 @@ mod first_start;
 mod history;
 mod layout;
 mod names;
+mod operate;
 mod parts;
 mod runtime;
 mod spec;

@@ -14,8 +14,8 @@ use super::history::History;
 use super::parts::Parts;
 use super::spec::{self, ServiceSpec};
 use super::tasks::{self, Reporter};
-use crate::api::server::{Command, Rejuvenation};
-use crate::api::status::Cut;
+use crate::api::server::{Command, Operated};
+use crate::api::status::{Cut, Done};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::paths::{Roots, ServicePaths};
@@ -49,13 +49,13 @@ pub(super) struct Runtime {
     /// Starts and stops under way.
     actions: JoinSet<()>,
     commands: mpsc::Receiver<Command>,
-    waiting: HashMap<RequestId, oneshot::Sender<Rejuvenation>>,
-    next_request: RequestId,
+    pub(super) waiting: HashMap<RequestId, oneshot::Sender<Operated>>,
+    pub(super) next_request: RequestId,
     forgot_at: Now,
     /// Until the service has been up once, a command that fails ends the whole.
     pub(super) up_before: Option<Now>,
-    /// The backend whose drain an operator has ended, until it is stopped, and what was open there.
-    cuts: Option<(BackendName, Vec<CutFlow>)>,
+    /// The backends whose flows are refused, until they are stopped, and what was open there.
+    cuts: BTreeMap<BackendName, Vec<CutFlow>>,
 }
 
 impl Runtime {
@@ -82,7 +82,7 @@ impl Runtime {
         } else {
             history.note(Event::ControllerStarted { adopted: false }, now);
             let names = parts.backends.keys().cloned();
-            Coordinator::new(spec.name.clone(), spec.policy.clone(), names, now)
+            Coordinator::new(spec.name.clone(), spec.policy.clone(), names, &past.records, now)
         };
         let (reporter, inputs) = mpsc::channel(QUEUE);
         let samples = parts
@@ -109,7 +109,7 @@ impl Runtime {
             next_request: 0,
             forgot_at: now,
             up_before,
-            cuts: None,
+            cuts: BTreeMap::new(),
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
@@ -127,6 +127,7 @@ impl Runtime {
                 _ = interrupt.recv() => return self.end(),
                 Some(input) = self.inputs.recv() => {
                     self.check_first_start(&input)?;
+                    self.bring_evidence(&input);
                     self.step(&input);
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
@@ -165,7 +166,7 @@ impl Runtime {
     }
 
     /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
-    fn step(&mut self, input: &Input) {
+    pub(super) fn step(&mut self, input: &Input) {
         let now = Now::read();
         loop {
             let mut next = self.coordinator.clone();
@@ -205,9 +206,10 @@ impl Runtime {
                 Output::Journal(_) => {}
                 Output::Steer(steering) => {
                     // One that has to serve again after all is refused no longer.
-                    let again = self.cuts.take_if(|(backend, _)| steering.active.contains(backend));
-                    if let Some((backend, _)) = again {
-                        self.set_backend_state(&backend, BackendState::Present);
+                    for backend in &steering.active {
+                        if self.cuts.remove(backend).is_some() {
+                            self.set_backend_state(backend, BackendState::Present);
+                        }
                     }
                     self.parts.steer(&steering);
                 }
@@ -218,12 +220,10 @@ impl Runtime {
                         self.actions.spawn(start);
                     }
                 }
+                Output::Refuse(name) => drop(self.refuse_flows(&name)),
                 Output::Stop(name) => {
-                    let cut = match self.cuts.take_if(|(backend, _)| *backend == name) {
-                        // What the operator has cut has ended since.
-                        Some((_, cut)) => cut,
-                        None => self.open_flows(&name),
-                    };
+                    // What has been refused has ended since.
+                    let cut = self.cuts.remove(&name).unwrap_or_else(|| self.open_flows(&name));
                     if let Some(backend) = self.parts.backends.get(&name) {
                         let stop = tasks::stop(name, backend.driver.clone(), cut, self.reporter.clone());
                         self.actions.spawn(stop);
@@ -234,7 +234,7 @@ impl Runtime {
                 Output::Answer { request, result } => {
                     if let Some(answer) = self.waiting.remove(&request) {
                         // Whoever asked may have gone.
-                        let _ = answer.send(result.map(Some));
+                        let _ = answer.send(result.map(Done::with));
                     }
                 }
             }
@@ -302,16 +302,7 @@ impl Runtime {
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Cut(answer) => drop(answer.send(self.cut())),
             Command::Events(answer) => drop(answer.send(self.history.follow())),
-            Command::Rejuvenate { answer, wait } => {
-                self.next_request += 1;
-                let request = self.next_request;
-                self.waiting.insert(request, answer);
-                self.step(&Input::Rejuvenate { request, backend: None });
-                // Still unanswered means begun.
-                if !wait && let Some(answer) = self.waiting.remove(&request) {
-                    let _ = answer.send(Ok(None));
-                }
-            }
+            Command::Operate { verb, how, answer } => self.operate(verb, how, answer),
         }
     }
 
@@ -320,15 +311,31 @@ impl Runtime {
         let Some(backend) = self.coordinator.draining_backend().cloned() else {
             return Err("nothing drains, so there is nothing to cut".into());
         };
-        let open = self.open_flows(&backend);
-        let flows = open.len() as u64;
+        let flows = self.refuse_flows(&backend) as u64;
         tracing::info!(%backend, flows, "the operator ends the drain");
-        // Their clients learn at their next packet, and not when the processes are gone.
-        self.set_backend_state(&backend, BackendState::Refused);
-        self.cuts = Some((backend.clone(), open));
         self.step(&Input::Cut);
         self.report_flows();
         Ok(Cut { backend, flows })
+    }
+
+    /// Answers the flows of a backend with resets from now on; how many are open. Their clients learn at their
+    /// next packet, and not when the processes are gone.
+    fn refuse_flows(&mut self, name: &BackendName) -> usize {
+        let open = self.open_flows(name);
+        let count = open.len();
+        self.set_backend_state(name, BackendState::Refused);
+        self.cuts.insert(name.clone(), open);
+        count
+    }
+
+    /// Tells, before a failed check, whether clients of the backend are answered all the same.
+    fn bring_evidence(&mut self, input: &Input) {
+        let Input::Checked { backend, result: Err(_), .. } = input else { return };
+        let Some(id) = self.parts.backends.get(backend).map(|parts| parts.id) else { return };
+        // Without the counters nobody is declared dead who may live.
+        if let Ok(counters) = self.parts.dataplane.backend_counters(id) {
+            self.step(&Input::Answered { backend: backend.clone(), turns: counters.turns });
+        }
     }
 
     /// Says what becomes of packets that are pinned to a backend.

@@ -22,6 +22,7 @@ impl Runtime {
             controller: Some(std::process::id()),
             epoch: self.coordinator.steering().epoch,
             rejuvenations: self.coordinator.cycles(),
+            paused: self.coordinator.is_paused(),
             activity: self.coordinator.activity(Now::read()),
             backends: backends.flatten().collect(),
             packets: packets

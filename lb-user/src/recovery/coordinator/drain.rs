@@ -11,6 +11,7 @@ use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
 use crate::recovery::journal::Record;
 use crate::recovery::message::{Output, RequestId};
+use crate::recovery::policy::NEVER_MS;
 use crate::recovery::report::{Outcome, Reason};
 
 impl Coordinator {
@@ -27,11 +28,17 @@ impl Coordinator {
         self.cycles += 1;
         self.waits_for = None;
         let mut cycle = Cycle::new(self.cycles, reason.clone(), from.clone(), to.cloned(), now);
-        cycle.request = request;
+        cycle.requests = request.into_iter().collect();
         cycle.before = self.backends.get(from).and_then(|backend| backend.last_life);
         // A dead backend answers nobody: waiting for its flows would only keep their clients waiting.
         let dead = matches!(reason, Reason::Died { .. });
-        cycle.drain_deadline_ms = if dead { now.boot_ms } else { self.policy.drain_deadline(now) };
+        let held = self.backends.get(from).is_some_and(|backend| backend.held);
+        cycle.drain_deadline_ms = match (dead, held) {
+            (true, _) => now.boot_ms,
+            // Nobody is in a hurry: it is not going to be stopped.
+            (false, true) => NEVER_MS,
+            (false, false) => self.policy.drain_deadline(now),
+        };
         let mut active = self.steering.active.clone();
         match to {
             Some(to) => active = BTreeSet::from([to.clone()]),
@@ -63,6 +70,7 @@ impl Coordinator {
             self.set_state(to, State::Active, None, now);
         }
         if dead {
+            self.refuse(from);
             self.stop_drained(from, now);
         } else {
             self.set_state(from, State::Draining, None, now);
@@ -72,7 +80,8 @@ impl Coordinator {
     pub(super) fn flows(&mut self, name: &BackendName, open: OpenFlows, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         backend.note_flows(open, now);
-        let (state, settled) = (backend.state, backend.is_settled(&self.policy, now));
+        let (state, held) = (backend.state, backend.held);
+        let settled = backend.is_settled(&self.policy, now);
         let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) else { return };
         let overdue = now.boot_ms >= cycle.drain_deadline_ms;
         match state {
@@ -84,6 +93,9 @@ impl Coordinator {
                     self.steer_old(None);
                     self.out.push(Output::Event(Event::Drained { backend: name.clone(), left }));
                     self.set_state(name, State::Drained, None, now);
+                    if held {
+                        self.hold_out(name, now);
+                    }
                 }
             }
             // The second look, after old flows without entry have stopped coming here.
@@ -166,7 +178,7 @@ impl Coordinator {
 
     pub(super) fn report(&mut self, cycle: Cycle, outcome: Outcome, detail: Option<String>, now: Now) {
         let Some(old) = self.backends.get(&cycle.from) else { return };
-        let request = cycle.request;
+        let requests = cycle.requests.clone();
         let report = Box::new(cycle.report(&self.service, outcome, detail, old, now));
         self.out.push(Output::Report(report.clone()));
         self.out.push(Output::Event(Event::RejuvenationEnded {
@@ -175,8 +187,8 @@ impl Coordinator {
             cut: report.cut.len() as u64,
             duration_ms: report.duration_ms,
         }));
-        if let Some(request) = request {
-            self.out.push(Output::Answer { request, result: Ok(report) });
+        for request in requests {
+            self.out.push(Output::Answer { request, result: Ok(Some(report.clone())) });
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Coordinator;
+use super::{Backend, Coordinator};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
@@ -18,16 +18,76 @@ use crate::recovery::report::{Outcome, Reason};
 impl Coordinator {
     /// An active backend that lives but fails its checks, or none at all.
     pub(super) fn watch_active(&mut self, now: Now) {
-        let Some(name) = self.active().cloned() else {
+        let fallen = |name: &&BackendName| {
+            self.backends.get(*name).is_some_and(|backend| backend.has_fallen(&self.policy))
+        };
+        if let Some(name) = self.active().filter(fallen).cloned() {
+            let (reason, why) = if self.is_dead(&name, now) {
+                let why = self.why_dead(&name);
+                (Reason::Died { status: why.clone() }, why)
+            } else {
+                let finding = self.finding_of(&name);
+                (Reason::Unhealthy { finding: finding.clone() }, finding)
+            };
+            self.lose_active(&name, reason, &why, now);
+        }
+        if self.active().is_none() {
             self.promote_any(now);
+        }
+    }
+
+    /// What the last check of a backend found wrong.
+    pub(super) fn finding_of(&self, name: &BackendName) -> String {
+        let finding = self.backends.get(name).and_then(|backend| backend.last_finding.as_ref());
+        finding.map_or_else(|| "it fails its checks now and then".to_owned(), ToString::to_string)
+    }
+
+    /// Whether it is proven that a backend serves nobody: its process has ended, or it fell in silence, no
+    /// client was answered either, and whoever checks it gets answers of another backend.
+    pub(super) fn is_dead(&self, name: &BackendName, now: Now) -> bool {
+        let passes = |(other, b): (&BackendName, &Backend)| other != name && b.passes(&self.policy, now);
+        self.backends.get(name).is_some_and(|backend| {
+            backend.instance.is_none() || backend.is_silent(&self.policy) && self.backends.iter().any(passes)
+        })
+    }
+
+    pub(super) fn why_dead(&self, name: &BackendName) -> String {
+        format!("{}, and no client was answered since", self.finding_of(name))
+    }
+
+    /// Resets the flows of a dead backend, if that is wanted.
+    pub(super) fn refuse(&mut self, name: &BackendName) {
+        if self.policy.reset_dead {
+            self.out.push(Output::Refuse(name.clone()));
+        }
+    }
+
+    /// A backend that dies in silence while it drains is not waited for.
+    pub(super) fn watch_drain(&mut self, now: Now) {
+        let Some(name) = self.draining_backend().filter(|name| self.is_dead(name, now)).cloned() else {
             return;
         };
-        let Some(backend) = self.backends.get(&name) else { return };
-        if !backend.has_fallen(&self.policy) {
-            return;
+        let why = self.why_dead(&name);
+        self.lose_draining(&name, &why, now);
+    }
+
+    /// The backend that drains has died.
+    pub(super) fn lose_draining(&mut self, name: &BackendName, why: &str, now: Now) {
+        self.out.push(Output::Event(Event::Failed {
+            backend: name.clone(),
+            why: format!("{why} while it drained"),
+        }));
+        self.refuse(name);
+        let lives = self.backends.get(name).is_some_and(|backend| backend.held && backend.instance.is_some());
+        if lives {
+            // Whoever holds it out may want to look at it as it is.
+            if let Some(cycle) = &mut self.cycle {
+                cycle.unseen = Some(format!("{why}: what it still had cannot be told finished from lost"));
+            }
+            self.hold_out(name, now);
+        } else {
+            self.stop_drained(name, now);
         }
-        let finding = backend.last_finding.as_ref().map(ToString::to_string).unwrap_or_default();
-        self.lose_active(&name, Reason::Unhealthy { finding: finding.clone() }, &finding, now);
     }
 
     /// The active backend is unfit: back to the old one if it still drains, else on to a standby.
@@ -42,13 +102,13 @@ impl Coordinator {
             return;
         }
         // Nobody can take over: what is dead is started again, what lives goes on serving as it can.
-        let dead = self.backends.get(name).is_some_and(|backend| backend.instance.is_none());
-        if dead {
+        if self.is_dead(name, now) {
             self.out.push(Output::Event(Event::Failed {
                 backend: name.clone(),
                 why: format!("{why}, and no standby is ready"),
             }));
             self.steer(BTreeSet::new(), self.draining());
+            self.refuse(name);
             self.restart(name, why, now);
         } else {
             let why = self.why_no_standby(now);
@@ -110,5 +170,6 @@ impl Coordinator {
             to: cycle.from.clone(),
             why: why.to_owned(),
         }));
+        self.release(&cycle.from);
     }
 }

@@ -114,11 +114,11 @@ impl Coordinator {
                 }
             }
             State::Draining | State::Drained => {
-                self.out.push(Output::Event(Event::Failed {
-                    backend: name.clone(),
-                    why: format!("{status} while it drained"),
-                }));
-                self.stop_drained(name, now);
+                self.lose_draining(name, status, now);
+            }
+            State::Maintenance => {
+                let why = format!("{status} while it was held out, and is not started again");
+                self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
             }
             // `Stopped` follows.
             State::Recovering => {}
@@ -144,6 +144,9 @@ impl Coordinator {
         } else if !cut.is_empty() {
             let why = format!("stopped with {} flows open", cut.len());
             self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
+        }
+        if self.backends.get(name).is_some_and(|backend| backend.held) {
+            return self.hold_out(name, now);
         }
         self.set_state(name, State::Starting, None, now);
         self.out.push(Output::Start(name.clone()));

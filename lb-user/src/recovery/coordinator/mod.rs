@@ -10,9 +10,11 @@
 //!    pool, if fewer than the floor would be left.
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.
+//! 7. Who is held out by an operator is neither started, nor stopped, nor given new flows.
 
 mod drain;
 mod failure;
+mod hold;
 mod lives;
 mod pool;
 mod resume;
@@ -23,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backend::{Backend, State};
 use super::cycle::Cycle;
 use super::event::Event;
-use super::journal::Record;
+use super::journal::{Record, Standing};
 use super::message::{Input, Output, Steering};
 use super::policy::Policy;
 use crate::clock::Now;
@@ -38,6 +40,8 @@ pub struct Coordinator {
     steering: Steering,
     cycle: Option<Cycle>,
     cycles: u64,
+    /// An operator wants no automatic rejuvenation.
+    paused: bool,
     last_handover: Option<Now>,
     journal_error: Option<String>,
     /// What a wanted rejuvenation waits for, as last said.
@@ -46,15 +50,25 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A service whose backends are all to be started.
+    /// A service whose backends are all to be started, but for those that operators hold out: that is all
+    /// that still counts of the `history` in the journal, which another boot of the machine may have left.
     pub fn new(
         service: ServiceName,
         policy: Policy,
         backends: impl IntoIterator<Item = BackendName>,
+        history: &[Record],
         now: Now,
     ) -> (Self, Vec<Output>) {
-        let backends: BTreeMap<_, _> = backends.into_iter().map(|name| (name, Backend::new(now))).collect();
-        let starts = backends.keys().cloned().map(Output::Start).collect();
+        let standing = Standing::of(history);
+        let mut backends: BTreeMap<_, _> =
+            backends.into_iter().map(|name| (name, Backend::new(now))).collect();
+        for name in &standing.held_out {
+            if let Some(backend) = backends.get_mut(name) {
+                (backend.held, backend.state) = (true, State::Maintenance);
+            }
+        }
+        let starting = backends.iter().filter(|(_, backend)| !backend.held);
+        let starts = starting.map(|(name, _)| Output::Start(name.clone())).collect();
         let coordinator = Self {
             service,
             policy,
@@ -62,6 +76,7 @@ impl Coordinator {
             steering: Steering::default(),
             cycle: None,
             cycles: 0,
+            paused: standing.paused,
             last_handover: None,
             journal_error: None,
             waits_for: None,
@@ -88,6 +103,15 @@ impl Coordinator {
             Input::Flows { backend, open } => self.flows(&backend, open, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
             Input::Rejuvenate { request, backend } => self.requested(request, backend, now),
+            Input::Drain { request, backend } => self.drain_requested(request, &backend, now),
+            Input::Ready { request, backend } => self.ready_requested(request, &backend, now),
+            Input::Pause { request } => self.pause_requested(request, true),
+            Input::Resume { request } => self.pause_requested(request, false),
+            Input::Answered { backend, turns } => {
+                if let Some(backend) = self.backends.get_mut(&backend) {
+                    backend.note_turns(turns);
+                }
+            }
             Input::Cut => self.cut(now),
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
@@ -96,6 +120,7 @@ impl Coordinator {
                 return std::mem::take(&mut self.out);
             }
         }
+        self.watch_drain(now);
         if self.policy.spread {
             self.watch_pool(now);
             self.watch_pool_ceiling(now);
@@ -128,6 +153,11 @@ impl Coordinator {
     /// Rejuvenations begun since the journal began.
     pub fn cycles(&self) -> u64 {
         self.cycles
+    }
+
+    /// Whether an operator has stopped automatic rejuvenations.
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Whether the flow table is wanted often: something drains.

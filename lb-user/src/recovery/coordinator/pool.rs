@@ -26,6 +26,12 @@ impl Coordinator {
 
     /// Keeps those active that should be.
     pub(super) fn watch_pool(&mut self, now: Now) {
+        let dead: Vec<_> =
+            self.steering.active.iter().filter(|name| self.is_dead(name, now)).cloned().collect();
+        for name in dead {
+            let why = self.why_dead(&name);
+            self.lose_member(&name, Reason::Died { status: why.clone() }, &why, now);
+        }
         let failed = |this: &Self| {
             let fit: BTreeSet<_> = this.fit_active().cloned().collect();
             this.steering.active.difference(&fit).next().cloned()
@@ -71,11 +77,6 @@ impl Coordinator {
         }
     }
 
-    fn finding_of(&self, name: &BackendName) -> String {
-        let finding = self.backends.get(name).and_then(|backend| backend.last_finding.as_ref());
-        finding.map_or_else(|| "it fails its checks now and then".to_owned(), ToString::to_string)
-    }
-
     fn leave(&mut self, name: &BackendName) {
         let mut active = self.steering.active.clone();
         active.remove(name);
@@ -95,6 +96,7 @@ impl Coordinator {
             why: format!("{why} while another backend was out"),
         }));
         self.leave(name);
+        self.refuse(name);
         self.restart(name, why, now);
     }
 
@@ -121,7 +123,7 @@ impl Coordinator {
 
     /// Renews the first active backend that has aged.
     pub(super) fn watch_pool_ceiling(&mut self, now: Now) {
-        if self.cycle.is_some() || self.is_cooling(now) {
+        if self.paused || self.cycle.is_some() || self.is_cooling(now) {
             return;
         }
         let aged = self.fit_active().find_map(|name| Some((name.clone(), self.aged(name, now)?)));

@@ -11,9 +11,9 @@ use crate::names::{BackendName, ServiceName};
 use crate::recovery::backend::State;
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
-use crate::recovery::journal::Record;
+use crate::recovery::journal::{Record, Standing};
 use crate::recovery::message::{Instance, Output, Steering};
-use crate::recovery::policy::Policy;
+use crate::recovery::policy::{NEVER_MS, Policy};
 use crate::recovery::report::{Outcome, Reason};
 
 /// What is known of a life that ended while no controller ran.
@@ -30,9 +30,16 @@ impl Coordinator {
         history: &[Record],
         now: Now,
     ) -> (Self, Vec<Output>) {
-        let (mut this, _) = Self::new(service, policy, alive.keys().cloned(), now);
+        let (mut this, _) = Self::new(service, policy, alive.keys().cloned(), &[], now);
+        let standing = Standing::of(history);
+        this.paused = standing.paused;
+        for name in &standing.held_out {
+            if let Some(backend) = this.backends.get_mut(name) {
+                backend.held = true;
+            }
+        }
         this.steering = steering;
-        this.cycles = history.iter().map(Record::cycle).max().unwrap_or(0);
+        this.cycles = history.iter().filter_map(Record::cycle).max().unwrap_or(0);
         this.out.push(Output::Event(Event::ControllerStarted { adopted: true }));
         for (name, instance) in alive {
             if let Some(instance) = instance {
@@ -41,6 +48,7 @@ impl Coordinator {
         }
         this.keep_one_active(now);
         this.take_up_cycle(history, now);
+        this.take_up_holds(now);
         // Without the journal it is not known what drains: that goes on as a backend like any other.
         if this.steering.draining != this.draining() {
             this.steer_old(this.draining());
@@ -82,8 +90,10 @@ impl Coordinator {
         let mut resumed = Cycle::new(*cycle, reason.clone(), from.clone(), to.clone(), *at);
         resumed.drain_deadline_ms = *drain_deadline_ms;
         resumed.before = *instance;
-        if self.steering.epoch > *epoch {
-            // More happened than was written down, so how long flows have been waiting is not known.
+        let was_dead = matches!(reason, Reason::Died { .. });
+        if self.steering.epoch > *epoch || was_dead {
+            // More happened than was written down, so how long flows have been waiting is not known; and who was
+            // dead has to be found so again.
             resumed.drain_deadline_ms = self.policy.drain_deadline(now);
         }
         let is_done = match self.steering.epoch.cmp(epoch) {
@@ -111,6 +121,21 @@ impl Coordinator {
         self.cycle = Some(resumed);
     }
 
+    /// Goes on holding out whom operators hold out.
+    fn take_up_holds(&mut self, now: Now) {
+        for name in self.names_where(|backend| backend.held) {
+            let drains = self.draining_backend() == Some(&name);
+            if self.is_active(&name) {
+                // The controller died before new flows were led away, and the operator has had no answer.
+                self.release(&name);
+            } else if let Some(cycle) = self.cycle.as_mut().filter(|_| drains) {
+                cycle.drain_deadline_ms = NEVER_MS;
+            } else {
+                self.hold_out(&name, now);
+            }
+        }
+    }
+
     /// What was a pool and is none any more keeps one active backend: the others wait, with their flows.
     fn keep_one_active(&mut self, now: Now) {
         if self.policy.spread || self.steering.active.len() <= 1 {
@@ -127,8 +152,11 @@ impl Coordinator {
     /// Deals with the backends whose command does not run.
     fn bury(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
         let dead = |name: &BackendName| alive.get(name).is_some_and(Option::is_none);
-        let (active, others): (Vec<_>, Vec<_>) =
-            alive.keys().filter(|name| dead(name)).partition(|name| self.is_active(name));
+        let held = self.names_where(|backend| backend.state == State::Maintenance);
+        let (active, others): (Vec<_>, Vec<_>) = alive
+            .keys()
+            .filter(|name| dead(name) && !held.contains(name))
+            .partition(|name| self.is_active(name));
         for name in others {
             self.restart(name, FOUND_DEAD, now);
         }
@@ -148,7 +176,7 @@ impl Coordinator {
 fn open_cycle(history: &[Record]) -> Option<(&Record, bool)> {
     let at = history.iter().rposition(|record| matches!(record, Record::Handover { .. }))?;
     let handover = &history[at];
-    let number = handover.cycle();
+    let number = handover.cycle()?;
     let later = &history[at + 1..];
     let ended = later.iter().any(|r| matches!(r, Record::Ended { cycle, .. } if *cycle == number));
     let stopping = later.iter().any(|r| matches!(r, Record::Stopping { cycle, .. } if *cycle == number));

@@ -42,11 +42,11 @@ impl Coordinator {
         }
     }
 
-    fn state_of(&self, name: &BackendName) -> Option<State> {
+    pub(super) fn state_of(&self, name: &BackendName) -> Option<State> {
         self.backends.get(name).map(|backend| backend.state)
     }
 
-    fn why_unknown(&self, name: &BackendName) -> Option<String> {
+    pub(super) fn why_unknown(&self, name: &BackendName) -> Option<String> {
         let known: Vec<_> = self.backends.keys().map(ToString::to_string).collect();
         let is_known = self.backends.contains_key(name);
         (!is_known).then(|| format!("there is no backend `{name}`: there are {}", known.join(", ")))
@@ -57,9 +57,15 @@ impl Coordinator {
         format!("{name} is {state}: wait until it is back")
     }
 
+    /// Why nothing can be begun on purpose: it could not be written down.
+    pub(super) fn why_not_written(&self) -> Option<String> {
+        let error = self.journal_error.as_ref()?;
+        Some(format!("the journal cannot be written: {error}; make room or repair it first"))
+    }
+
     pub(super) fn reason_to_refuse(&self) -> Option<String> {
-        if let Some(error) = &self.journal_error {
-            return Some(format!("the journal cannot be written: {error}; make room or repair it first"));
+        if let Some(why) = self.why_not_written() {
+            return Some(why);
         }
         if let Some(cycle) = &self.cycle {
             let (number, from) = (cycle.number, &cycle.from);
@@ -103,7 +109,7 @@ impl Coordinator {
     pub(super) fn watch_ceiling(&mut self, now: Now) {
         let Some(name) = self.active().cloned() else { return };
         let fit = self.fit_active().any(|fit| *fit == name);
-        if self.cycle.is_some() || self.is_cooling(now) || !fit {
+        if self.paused || self.cycle.is_some() || self.is_cooling(now) || !fit {
             return;
         }
         if let Some(reason) = self.aged(&name, now) {

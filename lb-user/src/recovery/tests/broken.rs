@@ -266,3 +266,20 @@ fn two_active_backends_of_what_is_no_pool_are_caught() {
     let order = spread(&world, &["a", "b"]);
     assert!(verdict(&mut world, order).ends_with("are active, and it is no pool"));
 }
+
+#[test]
+fn an_order_about_a_backend_that_is_held_out_is_caught() {
+    let mut world = World::pool(&policy(), &["a", "b", "c"]);
+    world.drain("c");
+    world.run_until("a active, b active, c maintenance");
+    for order in [Output::Start(name("c")), Output::Stop(name("c")), spread(&world, &["a", "b", "c"])] {
+        assert_eq!(verdict(&mut world, order), "c is held out");
+    }
+}
+
+#[test]
+fn a_reset_of_the_flows_of_one_that_lives_is_caught() {
+    let mut world = World::up(policy());
+    let said = verdict(&mut world, Output::Refuse(name("a")));
+    assert_eq!(said, "the flows of a are reset, and it is not dead");
+}

@@ -76,7 +76,7 @@ fn an_old_backend_that_does_not_start_again_ends_its_rejuvenation_as_not_ready()
     world.machine("a").bad_starts = 5;
     let request = world.rejuvenate();
     world.run(policy().drain_deadline_ms + policy().ready_deadline_ms + 2_000);
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!((report.outcome, report.cut.len()), (Outcome::NotReady, 1), "what was cut is not forgotten");
     assert_eq!(world.coordinator.activity(world.now), None);
     world.run_until("a standby, b active");
@@ -106,7 +106,7 @@ fn a_new_active_backend_that_dies_is_left_for_the_old_one_that_drains() {
     world.kill("b");
     world.run(5);
     assert_eq!(world.standing(), "a active, b recovering");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!(report.outcome, Outcome::RolledBack);
     assert_eq!(report.detail.as_deref(), Some("b failed: killed by signal 9"));
     world.run_until("a active, b standby");

@@ -12,7 +12,7 @@ use crate::recovery::journal::Record;
 use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
-use crate::recovery::{Coordinator, State};
+use crate::recovery::{Coordinator, Finding, State};
 
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -27,6 +27,10 @@ struct Known {
     passed: u32,
     failed: u32,
     last_pass: Option<Now>,
+    /// The failed checks in a row found silence, and nothing else.
+    silent: bool,
+    /// What it had answered when the first of them failed, and when the last one did.
+    turns: Option<(u64, u64)>,
     /// Since when it has not been ready, if it is not.
     unready_since: Option<Now>,
     /// Flows in the last scan.
@@ -44,6 +48,8 @@ impl Known {
             passed: 0,
             failed: 0,
             last_pass: None,
+            silent: false,
+            turns: None,
             unready_since: Some(now),
             open: None,
             stopping: false,
@@ -76,6 +82,8 @@ pub(super) struct Checker {
     drain: Option<Drain>,
     /// The life that each cycle has ended.
     restarted: BTreeMap<u64, Instance>,
+    /// Whom operators hold out, as far as was said.
+    held_out: BTreeSet<BackendName>,
 }
 
 impl Checker {
@@ -89,6 +97,7 @@ impl Checker {
             durable: Vec::new(),
             drain: None,
             restarted: BTreeMap::new(),
+            held_out: BTreeSet::new(),
         }
     }
 
@@ -109,7 +118,14 @@ impl Checker {
                 *known = Known { unready_since, out, ..Known::new(life, now) };
             }
             Input::Checked { backend, instance, result } => {
-                self.hear_check(backend, *instance, result.is_ok(), now);
+                let silence =
+                    matches!(result, Err(Finding::Refused | Finding::TimedOut | Finding::Unreachable(_)));
+                self.hear_check(backend, *instance, result.is_ok(), silence, now);
+            }
+            Input::Answered { backend, turns } => {
+                let known = self.known_mut(backend);
+                let first = known.turns.filter(|_| known.failed > 0).map_or(*turns, |(first, _)| first);
+                known.turns = Some((first, *turns));
             }
             Input::Exited { backend, instance, .. } => {
                 self.ended.insert((instance.pid, instance.start_ticks));
@@ -131,11 +147,25 @@ impl Checker {
                     drain.deadline_ms = drain.deadline_ms.min(now.boot_ms);
                 }
             }
-            Input::Tick | Input::Sampled { .. } | Input::Rejuvenate { .. } | Input::Journal(_) => {}
+            Input::Tick
+            | Input::Sampled { .. }
+            | Input::Rejuvenate { .. }
+            | Input::Drain { .. }
+            | Input::Ready { .. }
+            | Input::Pause { .. }
+            | Input::Resume { .. }
+            | Input::Journal(_) => {}
         }
     }
 
-    fn hear_check(&mut self, backend: &BackendName, instance: Instance, passed: bool, now: Now) {
+    fn hear_check(
+        &mut self,
+        backend: &BackendName,
+        instance: Instance,
+        passed: bool,
+        silence: bool,
+        now: Now,
+    ) {
         let (rise, fall) = (self.policy.rise, self.policy.fall);
         let known = self.known_mut(backend);
         if known.life != Some(instance) {
@@ -143,7 +173,9 @@ impl Checker {
         }
         if passed {
             (known.passed, known.failed, known.last_pass) = (known.passed + 1, 0, Some(now));
+            known.turns = None;
         } else {
+            known.silent = silence && (known.silent || known.failed == 0);
             (known.passed, known.failed) = (0, known.failed + 1);
         }
         if known.passed >= rise {
@@ -170,10 +202,14 @@ impl Checker {
             let known = self.known_mut(name);
             *known = Known { out: known.out && known.life.is_none(), ..Known::new(*life, now) };
         }
-        let last = self.durable.iter().rfind(|record| !matches!(record, Record::Stopping { .. }));
+        let ends_or_begins =
+            |record: &&Record| matches!(record, Record::Handover { .. } | Record::Ended { .. });
+        let last = self.durable.iter().rfind(ends_or_begins);
         let goes_on =
             |drain: &Drain| matches!(last, Some(Record::Handover { cycle, .. }) if *cycle == drain.cycle);
         self.drain = self.drain.take().filter(goes_on);
+        // Whoever is still held out is said to be again.
+        self.held_out.clear();
     }
 
     /// Holds an order against the account and takes note of it.
@@ -186,15 +222,22 @@ impl Checker {
             Output::Stop(name) => {
                 self.may_stop(name, now)?;
                 let cycle = self.drain.as_ref().filter(|drain| drain.from == *name).map(|drain| drain.cycle);
-                let known = self.known_mut(name);
+                // A death may be answered without a record, and then the number of its cycle is used again.
+                let known = self.backends.get_mut(name).unwrap();
                 known.stopping = true;
                 if let (Some(life), Some(cycle)) = (known.life, cycle) {
                     known.out = true;
-                    self.restarted.insert(cycle, life);
+                    if self.durable.contains(&Record::Stopping { cycle, instance: Some(life) }) {
+                        self.restarted.insert(cycle, life);
+                    }
                 }
             }
             Output::Event(event) => self.hear_event(event, now),
-            Output::Journal(_) | Output::Start(_) | Output::Report(_) | Output::Answer { .. } => {}
+            Output::Start(name) => self.may_touch(name)?,
+            Output::Refuse(name) if !self.is_dead(name, now) => {
+                return Err(format!("the flows of {name} are reset, and it is not dead"));
+            }
+            Output::Journal(_) | Output::Refuse(_) | Output::Report(_) | Output::Answer { .. } => {}
         }
         Ok(())
     }
@@ -211,6 +254,7 @@ impl Checker {
         }
         let fit = new.active.iter().filter(|name| !self.has_failed(name)).count();
         for to in new.active.difference(&self.word.active) {
+            self.may_touch(to)?;
             let doubted = self.policy.spread && fit < self.policy.floor() && self.backends[to].life.is_some();
             if !self.is_ready(to, now) && !self.can_return_to(to, now) && !doubted {
                 return Err(format!("new flows go to {to}, which has not just passed its checks"));
@@ -268,6 +312,10 @@ impl Checker {
             return Err(format!("{name} is stopped twice"));
         }
         let Some(life) = known.life else { return Ok(()) };
+        self.may_touch(name)?;
+        if self.is_dead(name, now) {
+            return Ok(());
+        }
         let unready = known.unready_since.is_some_and(|at| now.ms_since(at) >= self.policy.ready_deadline_ms);
         let Some(drain) = self.drain.as_ref().filter(|drain| drain.from == *name) else {
             let verdict = format!("{name} lives and is stopped without a rejuvenation");
@@ -279,7 +327,10 @@ impl Checker {
         let fit = self.word.active.iter().filter(|active| !self.has_failed(active)).count();
         let served = fit >= self.policy.floor();
         let unfit = known.failed >= self.policy.fall;
-        let out = self.backends.iter().find(|(other, known)| *other != name && known.out);
+        let out = self.backends.iter().find(|(other, known)| {
+            // Whom operators hold out they have decided about.
+            *other != name && known.out && !self.held_out.contains(*other)
+        });
         if let Some((other, _)) = out.filter(|_| !unfit) {
             return Err(format!("{name} is stopped while {other} is out"));
         }
@@ -294,6 +345,25 @@ impl Checker {
             Some(before) => Err(format!("rejuvenation {} stops {before:?} and {life:?}", drain.cycle)),
             None => Ok(()),
         }
+    }
+
+    /// 7: operators decide about those whom they hold out.
+    fn may_touch(&self, name: &BackendName) -> Verdict {
+        if self.held_out.contains(name) { Err(format!("{name} is held out")) } else { Ok(()) }
+    }
+
+    /// It has ended; or it fell in silence and answered no client, while another one passes its checks.
+    fn is_dead(&self, name: &BackendName, now: Now) -> bool {
+        let known = &self.backends[name];
+        let limit = 2 * self.policy.check_period_ms + PASS_AGE_MS;
+        let passes = |other: &Known| {
+            let fresh = other.last_pass.is_some_and(|at| now.ms_since(at) <= limit);
+            other.life.is_some() && other.passed > 0 && fresh
+        };
+        let others = self.backends.iter().filter(|(other, _)| *other != name);
+        let unanswered = known.turns.is_some_and(|(first, last)| first == last);
+        let silent = known.failed >= self.policy.fall && known.silent && unanswered;
+        known.life.is_none() || silent && others.map(|(_, other)| other).any(passes)
     }
 
     fn hear_event(&mut self, event: &Event, now: Now) {
@@ -315,6 +385,8 @@ impl Checker {
             Event::State { backend, to: State::Draining | State::Drained, .. } if self.drain.is_none() => {
                 self.take_up(backend, now);
             }
+            Event::HeldOut { backend } => drop(self.held_out.insert(backend.clone())),
+            Event::Ready { backend } => drop(self.held_out.remove(backend)),
             Event::RejuvenationEnded { cycle, .. } => {
                 self.drain = self.drain.take().filter(|drain| drain.cycle != *cycle);
             }
@@ -369,7 +441,9 @@ impl Checker {
     /// Who of a pool is ready and is not out on purpose is active; and if too few pass their checks, whoever
     /// was active in its life and lives is.
     pub(super) fn all_serve_who_can(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
-        let out = |state| matches!(state, State::Draining | State::Drained | State::Recovering);
+        let out = |state| {
+            matches!(state, State::Draining | State::Drained | State::Recovering | State::Maintenance)
+        };
         for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
             if !self.word.active.contains(name) && self.is_ready(name, now) {
                 return Err(format!("{name} is ready, and {state} instead of active"));

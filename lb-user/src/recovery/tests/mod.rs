@@ -2,6 +2,7 @@
 //! full of faults whose every step is held against what must always be so.
 
 mod broken;
+mod dead;
 mod failures;
 mod invariants;
 mod pools;
@@ -9,6 +10,7 @@ mod resumption;
 mod scenarios;
 mod simulation;
 mod table;
+mod verbs;
 mod world;
 
 use super::message::{Finding, Instance};

@@ -30,7 +30,7 @@ fn a_member_is_renewed_while_the_others_serve() {
     assert_eq!(world.machine("b").starts, 1, "its flows are waited for");
     world.machine("b").flows = 0;
     world.run_until("a active, b active, c active");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!((report.outcome, report.to.as_ref()), (Outcome::Completed, None));
     assert_eq!(report.flows_finished, 2);
     assert_ne!(report.proof.before, report.proof.after);
@@ -217,7 +217,7 @@ fn a_member_that_drains_is_taken_back_when_the_last_other_one_dies() {
     world.kill("b");
     world.run(5);
     assert_eq!(world.standing(), "a active, b recovering");
-    assert_eq!(world.answers[&request].as_ref().unwrap().outcome, Outcome::RolledBack);
+    assert_eq!(world.report_of(request).outcome, Outcome::RolledBack);
     world.run_until("a active, b active");
     assert_eq!((world.machine("a").starts, world.machine("b").starts), (1, 2));
 }
@@ -233,7 +233,7 @@ fn a_drained_member_serves_on_if_another_one_has_failed_meanwhile() {
     world.machine("a").flows = 0;
     world.run(2_000);
     assert_eq!((world.active().as_str(), world.machine("a").starts), ("a b", 1));
-    assert_eq!(world.answers[&request].as_ref().unwrap().outcome, Outcome::CalledOff);
+    assert_eq!(world.report_of(request).outcome, Outcome::CalledOff);
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_standby_may_be_renewed_beside_the_active_backend() {
     let mut world = World::up(policy());
     let request = world.rejuvenate_one("b");
     world.run_until("a active, b standby");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!((report.from.as_str(), report.outcome), ("b", Outcome::Completed));
     assert_eq!((world.machine("a").starts, world.machine("b").starts, world.active().as_str()), (1, 2, "a"));
     let request = world.rejuvenate_one("nobody");

@@ -58,7 +58,7 @@ fn flows_that_are_left_at_the_deadline_are_cut_and_named() {
     world.run(policy().drain_deadline_ms - 100);
     assert_eq!(world.standing(), "a draining, b active");
     world.run_until("a standby, b active");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!(report.outcome, Outcome::CompletedWithCuts);
     assert_eq!((report.cut.len(), report.flows_finished), (2, 0));
     assert_eq!(report.cut[0].client, Some("10.0.0.1:1024".parse().unwrap()));
@@ -77,7 +77,7 @@ fn an_operator_may_end_a_drain_before_its_deadline() {
     assert_eq!(world.standing(), "a draining, b active");
     world.tell(&Input::Cut);
     world.run_until("a standby, b active");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!((report.outcome, report.cut.len()), (Outcome::CompletedWithCuts, 2));
     assert!(report.drain_ms < policy().drain_deadline_ms);
 }
@@ -139,7 +139,7 @@ fn an_operator_is_refused_while_a_rejuvenation_is_under_way() {
     assert_eq!(why, "rejuvenation 1 of a is under way: wait until it ends");
     world.machine("a").flows = 0;
     world.run_until("a standby, b active");
-    assert_eq!(world.answers[&first].as_ref().unwrap().outcome, Outcome::Completed);
+    assert_eq!(world.report_of(first).outcome, Outcome::Completed);
 }
 
 #[test]

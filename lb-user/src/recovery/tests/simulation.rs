@@ -124,7 +124,7 @@ fn day(seed: u64, traces: bool) -> World {
         world.run(ms);
         disturb(&mut world, names);
     }
-    calm(&mut world);
+    calm(&mut world, names);
     world.run(RECOVERY_MS);
     in_order(&world);
     world
@@ -184,7 +184,16 @@ fn disturb(world: &mut World, names: &[&str]) {
             let machine = world.machine(who);
             machine.flows = machine.flows.saturating_sub(3);
         }
-        82..86 => world.journal_works = !world.journal_works,
+        82..84 => world.journal_works = !world.journal_works,
+        84..86 => {
+            if let Some(life) = &mut world.machine(who).life {
+                life.mute = !life.mute;
+            }
+        }
+        86..89 => drop(world.drain(who)),
+        89..92 => drop(world.ready(who)),
+        92..93 => drop(world.pause()),
+        93..95 => drop(world.resume_rules()),
         _ => {
             if let Some(life) = &mut world.machine(who).life {
                 life.memory += 250;
@@ -194,15 +203,21 @@ fn disturb(world: &mut World, names: &[&str]) {
 }
 
 /// No fault from here on, and no reason for a rejuvenation.
-fn calm(world: &mut World) {
+fn calm(world: &mut World, names: &[&str]) {
     world.faults = Faults::default();
     world.journal_works = true;
     for machine in world.machines.values_mut() {
         machine.flows = 0;
         if let Some(life) = &mut machine.life {
-            (life.wedged, life.memory) = (false, 100);
+            (life.wedged, life.mute, life.memory) = (false, false, 100);
         }
     }
+    // Until the journal is known to work again, no word is taken.
+    world.run(5_000);
+    for name in names {
+        world.ready(name);
+    }
+    world.resume_rules();
 }
 
 fn in_order(world: &World) {

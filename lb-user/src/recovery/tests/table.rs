@@ -25,6 +25,9 @@ fn world_with(state: State) -> World {
         State::Standby | State::Drained => {
             world.rejuvenate();
         }
+        State::Maintenance => {
+            world.drain("a");
+        }
     }
     for _ in 0..1_000 {
         if world.state("a") == state {
@@ -35,16 +38,6 @@ fn world_with(state: State) -> World {
     panic!("a never is {state}");
 }
 
-const STATES: [State; 7] = [
-    State::Starting,
-    State::Standby,
-    State::Active,
-    State::Draining,
-    State::Drained,
-    State::Recovering,
-    State::Failed,
-];
-
 fn inputs(world: &World) -> Vec<Input> {
     let backend = || name("a");
     let known = world.machines[&name("a")].life.as_ref().map_or(instance(1), |life| life.instance);
@@ -52,6 +45,14 @@ fn inputs(world: &World) -> Vec<Input> {
         Input::Tick,
         Input::StartFailed { backend: backend(), error: "no such file".into() },
         Input::Rejuvenate { request: 77, backend: None },
+        Input::Drain { request: 77, backend: backend() },
+        Input::Drain { request: 77, backend: name("stranger") },
+        Input::Ready { request: 77, backend: backend() },
+        Input::Ready { request: 77, backend: name("stranger") },
+        Input::Pause { request: 77 },
+        Input::Resume { request: 77 },
+        Input::Answered { backend: backend(), turns: 1 },
+        Input::Answered { backend: name("stranger"), turns: 1 },
         Input::Cut,
         Input::Journal(Ok(())),
         Input::Journal(Err("no space left on device".into())),
@@ -86,7 +87,7 @@ fn cut() -> CutFlow {
 
 #[test]
 fn every_state_takes_every_input_over_and_over() {
-    for state in STATES {
+    for state in State::ALL {
         let count = inputs(&world_with(state)).len();
         for at in 0..count {
             let mut world = world_with(state);
@@ -127,6 +128,7 @@ fn an_input_that_a_state_does_not_expect_changes_nothing() {
         (State::Recovering, vec![started(), exited()]),
         (State::Failed, vec![started(), stopped(), start_failed(), exited()]),
         (State::Starting, vec![stopped(), exited()]),
+        (State::Maintenance, vec![started(), stopped(), start_failed(), exited()]),
     ];
     for (state, inputs) in unexpected {
         for input in inputs {
