@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -10,6 +10,7 @@ use clap::Args;
 use super::{TimedOut, runtime};
 use crate::api::client::{self, ClientError};
 use crate::api::status::{BackendStatus, ServiceStatus};
+use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
 use crate::recovery::State;
 
@@ -74,7 +75,7 @@ impl Condition {
 impl WaitForArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         let socket = super::socket_of(&self.name)?;
-        let start = Instant::now();
+        let start = Now::read();
         let runtime = runtime()?;
         let mut last = "no controller answers".to_owned();
         loop {
@@ -88,14 +89,15 @@ impl WaitForArgs {
                 Err(ClientError::NotRunning | ClientError::TimedOut | ClientError::Broken(_)) => {}
                 Err(error) => return Err(super::not_done(&self.name, error)),
             }
-            if start.elapsed() >= self.timeout {
+            let left = self.timeout.saturating_sub(Duration::from_millis(Now::read().ms_since(start)));
+            if left.is_zero() {
                 let waited = humantime::format_duration(self.timeout);
                 return Err(anyhow!(TimedOut(format!(
                     "service {}: not so after {waited}: {last}",
                     self.name
                 ))));
             }
-            std::thread::sleep(PERIOD.min(self.timeout.saturating_sub(start.elapsed())));
+            std::thread::sleep(PERIOD.min(left));
         }
     }
 

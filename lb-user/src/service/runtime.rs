@@ -1,6 +1,6 @@
 //! The loop: hear, decide, do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use lb_common::{BackendState, FlowState};
@@ -56,6 +56,8 @@ pub(super) struct Runtime {
     pub(super) up_before: Option<Now>,
     /// The backends whose flows are refused, until they are stopped, and what was open there.
     cuts: BTreeMap<BackendName, Vec<CutFlow>>,
+    /// The dead whose processes are being killed: their sockets' own ends tell clients even sooner.
+    dying: BTreeSet<BackendName>,
 }
 
 impl Runtime {
@@ -110,6 +112,7 @@ impl Runtime {
             forgot_at: now,
             up_before,
             cuts: BTreeMap::new(),
+            dying: BTreeSet::new(),
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
@@ -128,6 +131,7 @@ impl Runtime {
                 Some(input) = self.inputs.recv() => {
                     self.check_first_start(&input)?;
                     self.bring_evidence(&input);
+                    self.refuse_survivors(&input);
                     self.step(&input);
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
@@ -201,6 +205,11 @@ impl Runtime {
     }
 
     fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
+        let ends = |output: &Output| match output {
+            Output::Stop(name) => Some(name.clone()),
+            _ => None,
+        };
+        let stopped: BTreeSet<_> = outputs.iter().filter_map(ends).collect();
         for output in outputs {
             match output {
                 Output::Journal(_) => {}
@@ -220,12 +229,19 @@ impl Runtime {
                         self.actions.spawn(start);
                     }
                 }
+                Output::Refuse(name) if stopped.contains(&name) && self.lives(&name) => {
+                    let open = self.open_flows(&name);
+                    self.cuts.insert(name.clone(), open);
+                    self.dying.insert(name);
+                }
                 Output::Refuse(name) => drop(self.refuse_flows(&name)),
                 Output::Stop(name) => {
                     // What has been refused has ended since.
                     let cut = self.cuts.remove(&name).unwrap_or_else(|| self.open_flows(&name));
+                    let grace = if self.dying.contains(&name) { Duration::ZERO } else { spec::STOP_GRACE };
                     if let Some(backend) = self.parts.backends.get(&name) {
-                        let stop = tasks::stop(name, backend.driver.clone(), cut, self.reporter.clone());
+                        let stop =
+                            tasks::stop(name, backend.driver.clone(), grace, cut, self.reporter.clone());
                         self.actions.spawn(stop);
                     }
                 }
@@ -326,6 +342,18 @@ impl Runtime {
         self.set_backend_state(name, BackendState::Refused);
         self.cuts.insert(name.clone(), open);
         count
+    }
+
+    fn lives(&self, name: &BackendName) -> bool {
+        self.parts.backends.get(name).is_some_and(|backend| backend.driver.alive().is_some())
+    }
+
+    /// Refuses the flows of the dead that could not be killed after all.
+    fn refuse_survivors(&mut self, input: &Input) {
+        let (Input::Stopped { backend, .. } | Input::StartFailed { backend, .. }) = input else { return };
+        if self.dying.remove(backend) && matches!(input, Input::StartFailed { .. }) {
+            self.set_backend_state(backend, BackendState::Refused);
+        }
     }
 
     /// Tells, before a failed check, whether clients of the backend are answered all the same.

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::parts::BackendParts;
-use super::spec::{STOP_GRACE, ServiceSpec};
+use super::spec::ServiceSpec;
 use crate::check;
 use crate::driver::process::{ProcessDriver, Tail};
 use crate::names::BackendName;
@@ -135,9 +135,16 @@ pub(super) fn watch_end(backend: BackendName, driver: ProcessDriver, instance: I
     });
 }
 
-/// Ends a backend's processes and reports it with the flows that this cut.
-pub(super) async fn stop(backend: BackendName, driver: ProcessDriver, cut: Vec<CutFlow>, reporter: Reporter) {
-    let input = match driver.stop(STOP_GRACE).await {
+/// Ends a backend's processes, those that do not end within `grace` by force, and reports it with the flows
+/// that this cut.
+pub(super) async fn stop(
+    backend: BackendName,
+    driver: ProcessDriver,
+    grace: Duration,
+    cut: Vec<CutFlow>,
+    reporter: Reporter,
+) {
+    let input = match driver.stop(grace).await {
         Ok(()) => Input::Stopped { backend, cut },
         Err(error) => Input::StartFailed { backend, error: error.to_string() },
     };
