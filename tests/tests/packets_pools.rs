@@ -9,7 +9,7 @@ use baton_tests::frame::{read, segment};
 use lb_common::affinity::Prefixes;
 use lb_common::pool::{Candidate, Policy, identity_of};
 use lb_common::tables::service_flags;
-use lb_common::{Backend, BackendId, Endpoint, Service};
+use lb_common::{Backend, BackendId, Endpoint, Service, Steer};
 
 fn address(id: BackendId) -> SocketAddr {
     SocketAddr::from(([10, 77, 128, id as u8], 8080))
@@ -61,6 +61,21 @@ fn stay_on_one_cpu() {
     let mut cpus = nix::sched::CpuSet::new();
     cpus.set(0).unwrap();
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus).unwrap();
+}
+
+#[test]
+fn who_gets_new_flows_can_be_read_back() {
+    let mut bench = pool(Policy::Wrr, &[1, 0, 3], |service| service);
+    assert_eq!(bench.dataplane.active(SERVICE), [1, 3], "a backend without weight gets none");
+    let candidates = [candidate(2, 1), candidate(3, 1)];
+    bench.dataplane.spread(SERVICE, Policy::Maglev, &candidates, 1).unwrap();
+    let mut active = bench.dataplane.active(SERVICE);
+    active.sort_unstable();
+    assert_eq!(active, [2, 3]);
+    bench.dataplane.steer(SERVICE, Steer { active: 2, draining: 0, epoch: 9 });
+    assert_eq!(bench.dataplane.active(SERVICE), [2]);
+    bench.dataplane.steer(SERVICE, Steer { active: 0, draining: 0, epoch: 10 });
+    assert!(bench.dataplane.active(SERVICE).is_empty());
 }
 
 #[test]

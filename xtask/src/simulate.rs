@@ -42,6 +42,8 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
     let figures = directory.path().join("figures.json");
     let mut search = cargo(&["test", "--package", "lb-user", "--lib", "--", "--ignored", "--exact", SEARCH]);
     search.arg("--nocapture").env("BATON_SEED", seeds).env("BATON_SIMULATION_FIGURES", &figures);
+    // What breaks is said in one line; where it was noticed is always the checker.
+    search.env("RUST_BACKTRACE", "0");
     let tested = run::run(&mut search);
     // Without figures it is not the simulation that failed.
     let Ok(text) = fs::read_to_string(&figures) else {

@@ -39,6 +39,11 @@ impl Coordinator {
             || backend.state == State::Starting && backend.instance.is_none();
         if is_asked {
             backend.instance = None;
+            if backend.held {
+                // It died while it drained to be held out, and what is left of it is the operator's business.
+                self.out.push(Output::Event(Event::Failed { backend: name.clone(), why: error }));
+                return self.hold_out(name, now);
+            }
             self.fail(name, error, now);
         }
     }
@@ -96,8 +101,9 @@ impl Coordinator {
     pub(super) fn exited(&mut self, name: &BackendName, instance: Instance, status: &str, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         if backend.instance != Some(instance) {
-            // Perhaps the life that a start is about to report.
-            if backend.instance.is_none() && backend.state == State::Starting {
+            // Perhaps the life that a start is about to report; not the one before it, whose end comes late.
+            let is_new = backend.last_life != Some(instance);
+            if is_new && backend.instance.is_none() && backend.state == State::Starting {
                 backend.ended_early = Some((instance, status.to_owned()));
             }
             return;

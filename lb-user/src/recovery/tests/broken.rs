@@ -283,3 +283,11 @@ fn a_reset_of_the_flows_of_one_that_lives_is_caught() {
     let said = verdict(&mut world, Output::Refuse(name("a")));
     assert_eq!(said, "the flows of a are reset, and it is not dead");
 }
+
+#[test]
+fn a_word_of_the_operator_that_is_forgotten_is_caught() {
+    let mut world = World::up(policy());
+    world.checker.store(Record::HeldOut { backend: name("b") });
+    let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
+    assert_eq!(said, "b is to be held out, and is standby");
+}

@@ -270,6 +270,20 @@ fn an_end_that_is_reported_before_its_start_is_not_lost() {
 }
 
 #[test]
+fn an_end_that_is_reported_before_its_start_is_not_forgotten_for_a_late_older_one() {
+    let mut world = World::up(policy());
+    let old = world.life("b").instance;
+    world.kill("b");
+    world.run_until("a active, b starting");
+    let (backend, new) = (name("b"), instance(9));
+    for (instance, status) in [(new, "exit code 1"), (old, "stopped")] {
+        world.tell(&Input::Exited { backend: backend.clone(), instance, status: status.into() });
+    }
+    world.tell(&Input::Started { backend, instance: new });
+    assert_eq!(world.state("b"), State::Failed);
+}
+
+#[test]
 fn a_stop_that_fails_is_tried_again() {
     let mut world = World::up(policy());
     world.faults.stop_fails = 1_000;

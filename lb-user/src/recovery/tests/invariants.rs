@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
-use crate::recovery::journal::Record;
+use crate::recovery::journal::{Record, Standing};
 use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
@@ -84,6 +84,8 @@ pub(super) struct Checker {
     restarted: BTreeMap<u64, Instance>,
     /// Whom operators hold out, as far as was said.
     held_out: BTreeSet<BackendName>,
+    /// Whom they were said to hold out no more, though that could perhaps not be written down.
+    released: BTreeSet<BackendName>,
 }
 
 impl Checker {
@@ -98,6 +100,7 @@ impl Checker {
             drain: None,
             restarted: BTreeMap::new(),
             held_out: BTreeSet::new(),
+            released: BTreeSet::new(),
         }
     }
 
@@ -210,6 +213,7 @@ impl Checker {
         self.drain = self.drain.take().filter(goes_on);
         // Whoever is still held out is said to be again.
         self.held_out.clear();
+        self.released.clear();
     }
 
     /// Holds an order against the account and takes note of it.
@@ -385,8 +389,19 @@ impl Checker {
             Event::State { backend, to: State::Draining | State::Drained, .. } if self.drain.is_none() => {
                 self.take_up(backend, now);
             }
-            Event::HeldOut { backend } => drop(self.held_out.insert(backend.clone())),
-            Event::Ready { backend } => drop(self.held_out.remove(backend)),
+            Event::HeldOut { backend } => {
+                self.held_out.insert(backend.clone());
+                self.released.remove(backend);
+            }
+            Event::Ready { backend } => {
+                self.held_out.remove(backend);
+                self.released.insert(backend.clone());
+            }
+            // Taken back, it has as long to become ready as one that was started.
+            Event::State { backend, from: State::Maintenance, to: State::Starting, .. } => {
+                let known = self.known_mut(backend);
+                known.unready_since = known.unready_since.or(Some(now));
+            }
             Event::RejuvenationEnded { cycle, .. } => {
                 self.drain = self.drain.take().filter(|drain| drain.cycle != *cycle);
             }
@@ -430,12 +445,25 @@ impl Checker {
         if coordinator.steering() != &self.word {
             return Err(format!("{:?} was ordered, {:?} is meant", self.word, coordinator.steering()));
         }
+        self.operators_are_obeyed(&states)?;
         if self.policy.spread {
             self.all_serve_who_can(&states, now)?;
         } else {
             self.somebody_serves(&states, now)?;
         }
         self.went_back(now)
+    }
+
+    /// 7: whom operators hold out, as it is written down, is out or on the way.
+    fn operators_are_obeyed(&self, states: &BTreeMap<&BackendName, State>) -> Verdict {
+        for name in Standing::of(&self.durable).held_out.difference(&self.released) {
+            let state = states[name];
+            let on_the_way = matches!(state, State::Draining | State::Drained | State::Recovering);
+            if state != State::Maintenance && !on_the_way {
+                return Err(format!("{name} is to be held out, and is {state}"));
+            }
+        }
+        Ok(())
     }
 
     /// Who of a pool is ready and is not out on purpose is active; and if too few pass their checks, whoever

@@ -74,6 +74,21 @@ fn what_dies_while_it_drains_to_be_held_out_is_not_started() {
 }
 
 #[test]
+fn what_is_left_of_one_that_died_on_its_way_out_is_not_ended_over_and_over() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 2;
+    world.drain("a");
+    world.faults.stop_fails = 1_000;
+    world.kill("a");
+    world.run_until("a maintenance, b active");
+    world.faults.stop_fails = 0;
+    world.run(30_000);
+    assert_eq!((world.state("a"), world.machine("a").starts), (State::Maintenance, 1));
+    world.ready("a");
+    world.run_until("a standby, b active");
+}
+
+#[test]
 fn a_backend_that_does_not_start_is_left_alone_when_it_is_held_out() {
     let mut world = World::up(policy());
     world.machine("b").bad_starts = u32::MAX;
