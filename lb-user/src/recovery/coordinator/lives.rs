@@ -164,6 +164,18 @@ impl Coordinator {
         self.out.push(Output::Stop(name.clone()));
     }
 
+    /// A life that was active may have flows yet: it is not ended but drained, beside the active backend and as
+    /// soon as nobody else is out. False if nobody serves who could do without it.
+    fn drains_instead(&mut self, name: &BackendName, now: Now) -> bool {
+        let has_worked = self.backends.get(name).is_some_and(|backend| backend.has_worked);
+        let Some(active) = self.fit_active().next().filter(|_| has_worked).cloned() else { return false };
+        if self.cycle.is_none() {
+            let reason = Reason::Unhealthy { finding: self.finding_of(name) };
+            self.begin_cycle(name, Some(&active), reason, None, now);
+        }
+        true
+    }
+
     /// Gives up on lives that do not become ready, and tries failed backends again.
     pub(super) fn watch_starts(&mut self, now: Now) {
         let stuck = self.names_where(|b| {
@@ -174,6 +186,9 @@ impl Coordinator {
                 && now.ms_since(b.since) > self.policy.ready_deadline_ms
         });
         for name in stuck {
+            if self.drains_instead(&name, now) {
+                continue;
+            }
             let finding = self.backends.get(&name).and_then(|backend| backend.last_finding.as_ref());
             let why = finding.map_or_else(|| "not checked yet".to_owned(), ToString::to_string);
             self.fail(&name, format!("not ready in time: {why}"), now);

@@ -398,7 +398,12 @@ impl Checker {
                 self.released.insert(backend.clone());
             }
             // Taken back, it has as long to become ready as one that was started.
-            Event::State { backend, from: State::Maintenance, to: State::Starting, .. } => {
+            Event::State {
+                backend,
+                from: State::Maintenance | State::Draining | State::Drained,
+                to: State::Starting,
+                ..
+            } => {
                 let known = self.known_mut(backend);
                 known.unready_since = known.unready_since.or(Some(now));
             }

@@ -139,6 +139,21 @@ fn a_drain_that_is_taken_back_ends_and_keeps_the_flows() {
 }
 
 #[test]
+fn what_is_taken_back_with_flows_and_fails_its_checks_drains_before_it_is_restarted() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 1;
+    world.drain("a");
+    world.life("a").wedged = true;
+    world.run(5_000);
+    world.ready("a");
+    world.run(policy().ready_deadline_ms + 1_000);
+    assert_eq!((world.standing().as_str(), world.machine("a").starts), ("a draining, b active", 1));
+    world.machine("a").flows = 0;
+    world.run_until("a standby, b active");
+    assert_eq!(world.reports.iter().map(|report| report.cut.len()).sum::<usize>(), 0);
+}
+
+#[test]
 fn a_drain_is_rolled_back_when_the_new_active_backend_fails() {
     let mut world = World::up(policy());
     world.machine("a").flows = 1;
