@@ -200,6 +200,12 @@ impl Id {
         (self.0 >> 3) as BackendId & 0x3ff
     }
 
+    /// The same flow without a backend: its next packet is treated as one of a flow without an entry.
+    #[must_use]
+    pub const fn orphaned(self) -> Self {
+        Self(self.0 & !(0x3ff << 3))
+    }
+
     /// The epoch.
     #[inline(always)]
     pub const fn epoch(self) -> u8 {

@@ -34,7 +34,8 @@ impl Address {
     #[inline(always)]
     pub const fn is_v4(self) -> bool {
         let [a, b, c, _] = self.0;
-        a == 0 && b == 0 && c == 0xffff_u32.to_be()
+        // One test, not three: the packet path asks this of every IPv6 packet.
+        a | b | (c ^ 0xffff_u32.to_be()) == 0
     }
 
     /// The last 32 bits, which are the whole address if it is IPv4, as they lie in a packet.

@@ -68,6 +68,18 @@ impl PortRange {
         self.first.wrapping_add(if place >= count { place - count } else { place } as u16)
     }
 
+    /// All of it in one word.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        self.first as u64 | (self.count as u64) << 16 | (self.group as u64) << 32
+    }
+
+    /// From [`PortRange::to_word`].
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { first: word as u16, count: (word >> 16) as u16, group: (word >> 32) as u32 }
+    }
+
     /// The slot of a port.
     #[inline(always)]
     pub const fn slot(&self, port: u16) -> u32 {
@@ -111,5 +123,6 @@ mod tests {
         assert!(range.contains(16_384) && range.contains(65_535) && !range.contains(16_383));
         assert!(!PortRange::default().contains(0));
         assert_eq!(range.slot(1), 2 * PORTS + 1);
+        assert_eq!(PortRange::from_word(range.to_word()), range);
     }
 }

@@ -245,6 +245,11 @@ impl Family for Ipv6 {
         if u32::from_be(self.version_class_label) >> 28 != 6 {
             return Err(Reason::Malformed);
         }
+        // An IPv4 address in IPv6's form is on no wire by rights (RFC 6890), and must not pass for the IPv4
+        // service or client that it names.
+        if self.source().is_v4() | self.destination().is_v4() {
+            return Err(Reason::NotForService);
+        }
         let bytes = u32::from(u16::from_be(self.payload_length)) + size_of::<Self>() as u32;
         Ok((self.next_header, bytes))
     }

@@ -170,21 +170,13 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
         // The stack cuts it into pieces.
         ifindex = 0;
     }
-    count::backend(route.id, |counters| {
-        counters.packets_in += 1;
-        counters.bytes_in += u64::from(packet.ip_bytes);
-        counters.flows_new += u64::from(reason == Reason::NewFlow as u32 || reason == Reason::Moved as u32);
-        counters.flows_taken_up += u64::from(reason == Reason::TakenUp as u32);
-        counters.syn_retransmits += u64::from(reason == Reason::SynRetransmit as u32);
-        counters.resets_in += u64::from(packet.resets());
-    });
     match backend.forwarding() {
         Forwarding::Nat => {
             if packet.opens() {
                 let uplink_mtu = services::get(to.service).map_or(0, |service| service.uplink.mtu);
                 mss::clamp(ctx, packet, backend.hop.mtu, uplink_mtu);
             }
-            if to.has(service_flags::SNAT) && !lend_port(packet, to.service, backend) {
+            if to.has(service_flags::SNAT) && !lend_port(packet, to.service, backend, reason) {
                 return Verdict::end(Reason::SnatExhausted as u32);
             }
             rewrite::endpoint(
@@ -193,27 +185,38 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
                 backend.endpoint.address(),
                 backend.endpoint.wire_port(),
             );
-            rewrite::next_hop(packet.ethernet, &backend.hop);
+            rewrite::next_hop(packet.ethernet, &backend.hop, ifindex);
         }
-        Forwarding::Dsr => rewrite::next_hop(packet.ethernet, &backend.hop),
+        Forwarding::Dsr => rewrite::next_hop(packet.ethernet, &backend.hop, ifindex),
         Forwarding::Ipip => {
-            rewrite::next_hop(packet.ethernet, &backend.hop);
+            rewrite::next_hop(packet.ethernet, &backend.hop, ifindex);
             // SAFETY: the context is the one that the kernel gave. The packet is not looked at afterwards.
             if unsafe { encapsulate(ctx, route.id.into(), packet.link_bytes()) } == 0 {
                 return Verdict::end(Reason::NoHeadroom as u32);
             }
         }
     }
+    count::backend(route.id, |counters| {
+        counters.packets_in += 1;
+        counters.bytes_in += u64::from(packet.ip_bytes);
+        counters.flows_new += u64::from(reason == Reason::NewFlow as u32 || reason == Reason::Moved as u32);
+        counters.flows_taken_up += u64::from(reason == Reason::TakenUp as u32);
+        counters.syn_retransmits += u64::from(reason == Reason::SynRetransmit as u32);
+        counters.resets_in += u64::from(packet.resets());
+    });
     Verdict::send(reason, to.service, ifindex)
 }
 
 /// Puts a source of the balancer's own in the place of the client's; false if no port is left.
 #[inline(always)]
-fn lend_port<F: Family>(packet: &Packet<F>, service: ServiceId, backend: &Backend) -> bool {
+fn lend_port<F: Family>(packet: &Packet<F>, service: ServiceId, backend: &Backend, reason: u32) -> bool {
     let Some(range) = services::get(service).map(|service| service.snat) else { return false };
     let (client, client_port) = packet.source();
     let key = FlowKey { client, client_port, service };
-    let port = snat::port_of(&key, fingerprint(&key), range, now());
+    let print = fingerprint(&key);
+    // A port before its own may have become free: a flow that goes on keeps what it has.
+    let held = if reason == Reason::NewFlow as u32 { 0 } else { snat::port_held_by(print, range) };
+    let port = if held == 0 { snat::port_of(&key, print, range, now()) } else { held };
     if port == 0 {
         return false;
     }

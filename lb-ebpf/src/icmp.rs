@@ -17,7 +17,7 @@ use lb_common::{Address, FlowKey, Forwarding, Listener, NextHop, Reason};
 
 use crate::encapsulate::encapsulate;
 use crate::family::{End, Family, Ipv4, Ipv6};
-use crate::flows::{find, fingerprint, now};
+use crate::flows::{find, fingerprint};
 use crate::packet::{Ethernet, Frame, LINK_MASK, UdpHeader};
 use crate::{Verdict, backends, listeners, rewrite, services, snat};
 
@@ -123,8 +123,10 @@ impl<F: Family> Message<F> {
         }
         let (icmp, quoted) = (icmp as *mut IcmpHeader, quoted as *mut F);
         // SAFETY: all headers lie within the packet.
-        let kind = unsafe { (*icmp).kind };
-        if !is_error::<F>(kind) {
+        let (kind, outer) = unsafe { ((*icmp).kind, (*(ip as *const F)).inspect()) };
+        // What is quoted must be part of the message; padding may follow.
+        let needed = 2 * size_of::<F>() + size_of::<IcmpHeader>() + size_of::<UdpHeader>();
+        if !is_error::<F>(kind) || !outer.is_ok_and(|(_, bytes)| bytes >= needed as u32) {
             return Err(Reason::Icmp);
         }
         // SAFETY: as above.
@@ -173,7 +175,11 @@ impl<F: Family> Message<F> {
                     let Some(service) = services::get(of.service) else {
                         return Found::none(Reason::IcmpUnknown);
                     };
-                    let port = snat::port_of(&key, print, service.snat, now());
+                    // An error may be forged: no port is lent for it.
+                    let port = snat::port_held_by(print, service.snat);
+                    if port == 0 {
+                        return Found::none(Reason::IcmpUnknown);
+                    }
                     self.rewrite_quoted(End::Destination, backend.local, port.to_be());
                 }
                 self.rewrite_outer(End::Destination, backend.endpoint.address());
@@ -192,7 +198,7 @@ impl<F: Family> Message<F> {
             return Found::none(Reason::IcmpUnknown);
         };
         if of.has(service_flags::SNAT) && service.snat.contains(u16::from_be(port)) {
-            let Some(flow) = snat::flow_of(service.snat, u16::from_be(port)) else {
+            let Some(flow) = snat::flow_of(service.snat.slot(u16::from_be(port))) else {
                 return Found::none(Reason::IcmpUnknown);
             };
             self.rewrite_quoted(End::Source, flow.client, flow.client_port);
@@ -245,7 +251,7 @@ impl<F: Family> Message<F> {
     fn send(&mut self, reason: Reason, of: Listener, encapsulate_for: u16, hop: &NextHop) -> Found {
         // SAFETY: `parse` has checked that all headers lie within the packet.
         unsafe { (*self.icmp).checksum = self.delta.apply((*self.icmp).checksum) };
-        rewrite::next_hop(self.ethernet, hop);
+        rewrite::next_hop(self.ethernet, hop, hop.ifindex);
         Found { reason, service: of.service as u8, encapsulate_for, ifindex: hop.ifindex }
     }
 }

@@ -60,7 +60,10 @@ unsafe extern "C" fn clamp_mss(ctx: *mut xdp_md, link_bytes: u32, is_v6: u32, la
         match kind {
             END => break,
             NO_OPERATION => at += 1,
-            SEGMENT_SIZE if at + SEGMENT_SIZE_BYTES <= options_end => {
+            SEGMENT_SIZE if usize::from(length) == SEGMENT_SIZE_BYTES => {
+                if at + SEGMENT_SIZE_BYTES > options_end {
+                    break;
+                }
                 // SAFETY: as above, and the TCP header lies within the packet.
                 return unsafe { lower(tcp, option.add(2), at & 1 != 0, largest as u16) };
             }

@@ -100,7 +100,9 @@ pub(crate) fn open(opening: &Opening) -> (BackendId, u32) {
     // SAFETY: a reference is valid.
     let word = unsafe { open_flow(opening) };
     let backend = word as BackendId;
-    if opening.has(opening::AFFINITY) && opening.has(opening::OPENS | opening::DATAGRAM) && backend != 0 {
+    // Only its client begins a flow: a backend's stray packet leases nobody.
+    let begins = opening.from == 0 && opening.has(opening::OPENS | opening::DATAGRAM);
+    if opening.has(opening::AFFINITY) && begins && backend != 0 {
         leases::renew(&opening.key, backend, opening.now);
     }
     (backend, (word >> 32) as u32)

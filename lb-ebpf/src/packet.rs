@@ -164,6 +164,12 @@ impl<F: Family> Packet<F> {
         }
     }
 
+    /// Recognises once more a packet whose network header is at `network`, in a function of its own.
+    #[inline(always)]
+    pub(crate) fn parse_at(ctx: &XdpContext, network: usize) -> Result<Self, Reason> {
+        Self::parse(ctx, &Frame { network, end: ctx.data_end(), ethertype: F::ETHERTYPE })
+    }
+
     /// Whether the whole of the packet is there, in the frame's further buffers.
     #[inline(always)]
     fn reaches(&self, ctx: &XdpContext, frame: &Frame) -> bool {
@@ -228,10 +234,10 @@ impl<F: Family> Packet<F> {
         self.flags & flags == flags
     }
 
-    /// Whether it asks for a new connection.
+    /// Whether it asks for a new connection; a reset never does (RFC 9293, section 3.10.7).
     #[inline(always)]
     pub(crate) const fn opens(&self) -> bool {
-        self.flags & (SYN | ACK) == SYN
+        self.flags & (SYN | ACK | RST) == SYN
     }
 
     /// Whether routers may cut it into pieces.

@@ -4,16 +4,17 @@
 //! and the backend knows better than any steering that the flow is its own.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::flow::tcp_flags::SYN;
 use lb_common::tables::service_flags;
 use lb_common::{Address, BackendState, FlowKey, Halves, Listener, Reason, Service, Ticks};
 
-use crate::family::{End, Family};
+use crate::family::{End, Family, Ipv4, Ipv6};
 use crate::flows::{find, fingerprint, now};
 use crate::forward::note_change;
 use crate::open::{Opening, open};
-use crate::packet::Packet;
+use crate::packet::{LINK_MASK, Packet};
 use crate::refuse::refuse;
 use crate::{Verdict, backends, count, explain, mss, response, rewrite, services, snat, too_big};
 
@@ -31,11 +32,15 @@ pub(crate) fn to_client<F: Family>(ctx: &XdpContext, packet: &Packet<F>, from: L
     if backend.local == client {
         return Verdict::end(Reason::ToBalancer as u32);
     }
+    // What is answered is answered in the words that the backend has used: nothing is rewritten before.
     if matches!(backend.state(), BackendState::Refused) && !packet.resets() {
         return Verdict::end(refuse(ctx, packet));
     }
     if service.uplink.passes_bytes() < packet.ip_bytes && !packet.may_fragment() {
         return Verdict::end(too_big::tell(ctx, packet, service.uplink.mtu));
+    }
+    if from.has(service_flags::SNAT) {
+        give_back(ctx, packet, service);
     }
     if packet.has(SYN) {
         mss::clamp(ctx, packet, service.uplink.mtu, backend.hop.mtu);
@@ -85,11 +90,46 @@ fn addressee<F: Family>(
     if !from.has(service_flags::SNAT) || !service.snat.contains(u16::from_be(port)) {
         return Ok((address, port));
     }
-    let Some(flow) = snat::flow_of(service.snat, u16::from_be(port)) else {
-        return Err(Reason::SnatUnknown);
+    match snat::flow_of(service.snat.slot(u16::from_be(port))) {
+        Some(flow) => Ok((flow.client, flow.client_port)),
+        None => Err(Reason::SnatUnknown),
+    }
+}
+
+/// Puts the client in the place of the port that was lent to it, if the packet is for such a port.
+#[inline(always)]
+fn give_back<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, service: &Service) {
+    let port = u16::from_be(packet.destination().1);
+    if service.snat.contains(port) {
+        // SAFETY: the context is the one that the kernel gave, and the packet was parsed.
+        unsafe { readdress(ctx, packet.link_bytes(), u32::from(F::IS_V6), service.snat.slot(port)) };
+    }
+}
+
+/// Readdresses the packet whose IP header begins after `link_bytes` to the flow that has this slot's port. A function
+/// of its own: inlined, it would cost the verifier a fifth more.
+///
+/// # Safety
+///
+/// `ctx` must be the context that the kernel gave, of a frame that was parsed.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn readdress(ctx: *mut xdp_md, link_bytes: u32, is_v6: u32, slot: u32) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let network = ctx.data() + (link_bytes as usize & LINK_MASK);
+    let done = if is_v6 == 0 {
+        Packet::parse_at(&ctx, network).map(|packet: Packet<Ipv4>| readdress_to(&packet, slot))
+    } else {
+        Packet::parse_at(&ctx, network).map(|packet: Packet<Ipv6>| readdress_to(&packet, slot))
     };
+    u32::from(done == Ok(true))
+}
+
+#[inline(always)]
+fn readdress_to<F: Family>(packet: &Packet<F>, slot: u32) -> bool {
+    let Some(flow) = snat::flow_of(slot) else { return false };
     rewrite::endpoint(packet, End::Destination, flow.client, flow.client_port);
-    Ok((flow.client, flow.client_port))
+    true
 }
 
 /// What the flow has shown after a packet from its backend: data answers the turn that is open.
@@ -119,8 +159,9 @@ fn send<F: Family>(
         counters.turns += u64::from(answers);
     });
     rewrite::endpoint(packet, End::Source, service.vip.address(), service.vip.wire_port());
-    rewrite::next_hop(packet.ethernet, &service.uplink);
     // What is too long and may be cut is cut by the stack.
     let fits = service.uplink.passes_bytes() >= packet.ip_bytes;
-    Verdict::send(reason, from.service, if fits { service.uplink.ifindex } else { 0 })
+    let ifindex = if fits { service.uplink.ifindex } else { 0 };
+    rewrite::next_hop(packet.ethernet, &service.uplink, ifindex);
+    Verdict::send(reason, from.service, ifindex)
 }

@@ -48,11 +48,11 @@ fn transport_checksum<F: Family>(packet: &Packet<F>, delta: Delta) {
     }
 }
 
-/// Addresses the frame to a neighbour; one that is not resolved leaves it to the stack. `ethernet` lies within
-/// the packet.
+/// Addresses the frame to a neighbour, if it is to leave by an interface. What is left to the stack keeps its
+/// addresses, for the stack takes only frames that are addressed to it. `ethernet` lies within the packet.
 #[inline(always)]
-pub(crate) fn next_hop(ethernet: *mut Ethernet, hop: &NextHop) {
-    if hop.is_resolved() {
+pub(crate) fn next_hop(ethernet: *mut Ethernet, hop: &NextHop, ifindex: u32) {
+    if ifindex != 0 {
         // SAFETY: as above. A hop is aligned to four bytes, and the kernel aligns frames to two.
         unsafe {
             copy_hardware_address(

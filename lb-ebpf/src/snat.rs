@@ -60,6 +60,30 @@ unsafe extern "C" fn snat_port(sought: *const Sought) -> u32 {
     0
 }
 
+/// The port that a flow has; 0 if it has none. For what may be forged: nothing is lent.
+#[inline(always)]
+pub(crate) fn port_held_by(print: Fingerprint, range: PortRange) -> u16 {
+    held_port(print.to_word(), range.to_word()) as u16
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn held_port(print: u64, range: u64) -> u32 {
+    let (print, range) = (Fingerprint::from_word(print), PortRange::from_word(range));
+    for step in 0..TRIES {
+        if step >= u32::from(range.count) {
+            break;
+        }
+        let port = range.candidate(print, step);
+        let Some(slot) = SNAT_SLOTS.get_ptr(range.slot(port)) else { break };
+        // SAFETY: the slot is a map value, which lives as long as the program runs.
+        if unsafe { (&raw const (*slot).tag).read_volatile() } == Slot::tag_of(print) {
+            return port.into();
+        }
+    }
+    0
+}
+
 /// Lends a free port; false if another CPU was first.
 #[inline(always)]
 fn lend(slot: *mut Slot, sought: &Sought, tag: u64) -> bool {
@@ -77,9 +101,9 @@ fn lend(slot: *mut Slot, sought: &Sought, tag: u64) -> bool {
     true
 }
 
-/// The flow that has a port.
+/// The flow that has a slot's port.
 #[inline(always)]
-pub(crate) fn flow_of(range: PortRange, port: u16) -> Option<FlowKey> {
-    let slot = SNAT_SLOTS.get(range.slot(port))?;
+pub(crate) fn flow_of(slot: u32) -> Option<FlowKey> {
+    let slot = SNAT_SLOTS.get(slot)?;
     if slot.tag == 0 { None } else { Some(slot.key) }
 }

@@ -24,6 +24,11 @@ pub struct ServiceName(String);
 #[serde(try_from = "String", into = "String")]
 pub struct BackendName(String);
 
+/// The name of a data plane that services share; same rules as [`ServiceName`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PlaneName(String);
+
 fn checked(text: &str) -> Result<String, NameError> {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let first_is_letter = text.starts_with(|c: char| c.is_ascii_lowercase());
@@ -75,6 +80,7 @@ macro_rules! name_type {
 
 name_type!(ServiceName);
 name_type!(BackendName);
+name_type!(PlaneName);
 
 #[cfg(test)]
 mod tests {

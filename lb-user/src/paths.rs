@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::names::{BackendName, ServiceName};
+use crate::names::{BackendName, PlaneName, ServiceName};
 
 /// The roots that everything else hangs from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,74 @@ impl Roots {
     pub fn service(&self, name: &ServiceName) -> ServicePaths {
         ServicePaths { roots: self.clone(), name: name.clone() }
     }
+
+    /// The paths of a data plane that services share.
+    pub fn plane(&self, name: &PlaneName) -> PlanePaths {
+        // No service's name begins so.
+        PlanePaths { roots: self.clone(), directory: format!("_{name}") }
+    }
+
+    /// Where maps, programs and links of this directory are pinned, by the version of their layout.
+    fn pins(&self, layout_version: u32, directory: &str) -> PathBuf {
+        self.bpf.join(format!("v{layout_version}")).join(directory)
+    }
+
+    /// What is pinned in this directory, by layout version, in order; empty directories do not count.
+    fn pinned(&self, directory: &str) -> Vec<(u32, PathBuf)> {
+        let layouts = fs::read_dir(&self.bpf).into_iter().flatten().flatten();
+        let versions =
+            layouts.filter_map(|entry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok());
+        let pins = versions.map(|version| (version, self.pins(version, directory)));
+        let mut pinned: Vec<_> = pins
+            .filter(|(_, pins)| fs::read_dir(pins).is_ok_and(|mut found| found.next().is_some()))
+            .collect();
+        pinned.sort();
+        pinned
+    }
+}
+
+/// The paths of a data plane that services share.
+#[derive(Clone, Debug)]
+pub struct PlanePaths {
+    roots: Roots,
+    directory: String,
+}
+
+impl PlanePaths {
+    /// Run-time directory of the data plane and its controller.
+    pub fn run_dir(&self) -> PathBuf {
+        self.roots.run.join(&self.directory)
+    }
+
+    /// Held with `flock` by the one controller of the data plane.
+    pub fn lock(&self) -> PathBuf {
+        self.run_dir().join("lock")
+    }
+
+    /// The process id of its controller.
+    pub fn process(&self) -> PathBuf {
+        self.run_dir().join("pid")
+    }
+
+    /// The control socket of its controller.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("control.sock")
+    }
+
+    /// Which service and which backend has which id in the tables.
+    pub fn ids(&self) -> PathBuf {
+        self.run_dir().join("ids.json")
+    }
+
+    /// Where its maps, programs and links are pinned; the directory carries the layout version.
+    pub fn pins(&self, layout_version: u32) -> PathBuf {
+        self.roots.pins(layout_version, &self.directory)
+    }
+
+    /// What is pinned of it, by layout version, in order; empty directories do not count.
+    pub fn pinned(&self) -> Vec<(u32, PathBuf)> {
+        self.roots.pinned(&self.directory)
+    }
 }
 
 /// The paths of one service.
@@ -59,9 +127,9 @@ impl ServicePaths {
         self.roots.state.join(self.name.as_str())
     }
 
-    /// What the service was started with, so that a later controller adopts the same.
-    pub fn spec(&self) -> PathBuf {
-        self.run_dir().join("spec.json")
+    /// What is written down of the service for others than its controller.
+    pub fn registration(&self) -> PathBuf {
+        self.run_dir().join("service.json")
     }
 
     /// Held with `flock` by the one controller of the service.
@@ -91,20 +159,12 @@ impl ServicePaths {
 
     /// Where this service's maps, programs and links are pinned; the directory carries the layout version.
     pub fn pins(&self, layout_version: u32) -> PathBuf {
-        self.roots.bpf.join(format!("v{layout_version}")).join(self.name.as_str())
+        self.roots.pins(layout_version, self.name.as_str())
     }
 
     /// What is pinned of this service, by layout version, in order; empty directories do not count.
     pub fn pinned(&self) -> Vec<(u32, PathBuf)> {
-        let layouts = fs::read_dir(&self.roots.bpf).into_iter().flatten().flatten();
-        let versions =
-            layouts.filter_map(|entry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok());
-        let pins = versions.map(|version| (version, self.pins(version)));
-        let mut pinned: Vec<_> = pins
-            .filter(|(_, pins)| fs::read_dir(pins).is_ok_and(|mut found| found.next().is_some()))
-            .collect();
-        pinned.sort();
-        pinned
+        self.roots.pinned(self.name.as_str())
     }
 
     /// Name of the balancer's network namespace.

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod icmp;
 pub mod lab;
 pub mod lan;
+pub mod model;
 pub mod packet_bench;
 pub mod pins;
 pub mod plane;

@@ -34,7 +34,7 @@ fn settings_that_cannot_work_end_with_code_2() {
         (&["--ceiling", "101"], &["--ceiling", "1..=100"]),
         (&["--vip", "10.77.0.1"], &["--vip"]),
         (&["--probe-period", "10ms"], &["100ms or more"]),
-        (&["--check", "ping"], &["use `tcp`, or `http:/PATH`"]),
+        (&["--check", "ping"], &["`ping` is no check: use `tcp`, `http:/PATH`"]),
     ];
     for (flags, said) in cases {
         assert_refused(&lab, flags, &["true"], 2, said);

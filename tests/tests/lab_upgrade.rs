@@ -45,7 +45,7 @@ fn replace_programs(lab: &Lab) {
         if !link.starts_with("link") {
             continue;
         }
-        let is_far = link == "link-host" || link.ends_with("-far");
+        let is_far = link == "link_host" || link.starts_with("link_far");
         let program = if is_far { XdpProgram::Pass } else { XdpProgram::Steer };
         let point = AttachPoint { netns: None, interface: link.clone(), program };
         assert_eq!(dataplane.attach(&point, &link, Mode::Native).unwrap(), Attached::Replaced, "{link}");

@@ -139,6 +139,16 @@ fn a_bare_reset_leaves_no_entry() {
 }
 
 #[test]
+fn a_reset_that_says_syn_too_is_a_reset() {
+    let bench = &mut Bench::new();
+    assert_sent(bench, &from_client("SR"), "unpinned", CLIENT, ADDRESS_A, HOP_A);
+    open_flow(bench);
+    assert_sent(bench, &from_client("SR"), "pinned_flow", CLIENT, ADDRESS_A, HOP_A);
+    let counters = bench.dataplane.backend_counters(A).unwrap();
+    assert_eq!((counters.resets_in, counters.syn_retransmits), (2, 0));
+}
+
+#[test]
 fn a_forged_reset_unpins_nothing() {
     let bench = &mut Bench::new();
     open_flow(bench);
@@ -243,6 +253,17 @@ fn what_is_not_for_the_service_passes_untouched() {
         assert_eq!(outcome.frame, frame, "{what}");
     }
     assert!(bench.dataplane.flows(&FlowTimeouts::default()).is_empty());
+}
+
+#[test]
+fn an_ipv4_service_is_not_reached_by_its_address_in_ipv6() {
+    let bench = &mut Bench::new();
+    open_flow(bench);
+    let mapped = |socket: SocketAddrV4| SocketAddr::new(socket.ip().to_ipv6_mapped().into(), socket.port());
+    for (from, to) in [(CLIENT, VIP), (ADDRESS_A, CLIENT)] {
+        assert_untouched(bench, &segment(mapped(from), mapped(to), "R").frame(), "not_for_service");
+    }
+    assert_eq!(state(bench), FlowState::Established, "nor is its flow touched");
 }
 
 #[test]

@@ -140,14 +140,38 @@ fn a_backend_is_told_too_and_what_may_be_cut_is_left_to_the_stack() {
     sent.dont_fragment = false;
     let (reason, outcome) = bench.run(&sent.frame());
     assert_eq!((reason, outcome.action), ("reply", XdpAction::Pass));
-    assert_eq!(read(&outcome.frame).from, ends.vip);
+    let out = read(&outcome.frame);
+    assert_eq!((out.from, out.hardware), (ends.vip, ([4; 6], [2; 6])), "the stack takes only its own frames");
 
     narrow(&mut bench, 1200);
     let mut sent = segment(ends.client, ends.vip, "A").with(&[7; 1300]);
     sent.dont_fragment = false;
     let (reason, outcome) = bench.run(&sent.frame());
     assert_eq!((reason, outcome.action), ("pinned_flow", XdpAction::Pass));
-    assert_eq!(read(&outcome.frame).to, ends.backend);
+    let out = read(&outcome.frame);
+    assert_eq!((out.to, out.hardware), (ends.backend, ([4; 6], [2; 6])));
+}
+
+#[test]
+fn a_backend_behind_lent_ports_is_answered_in_the_words_that_it_used() {
+    for ends in both() {
+        let ports = PortRange { first: 20_000, count: 1000, group: 0 };
+        let service =
+            |service: Service| Service::new(service.vip, NextHop { mtu: 1300, ..UPLINK }).with_snat(ports);
+        let mut bench = ends.bench(TCP, service, Forwarding::Nat);
+        let lent = read(&bench.run(&segment(ends.client, ends.vip, "S").frame()).1.frame).from;
+        bench.run(&segment(ends.backend, lent, "SA").frame());
+
+        let sent = segment(ends.backend, lent, "A").with(&[7; 1300]);
+        let (reason, outcome) = bench.run(&sent.frame());
+        assert_eq!((reason, outcome.action), ("too_big", XdpAction::Tx));
+        let error = Icmp::read(&outcome.frame);
+        assert_eq!((error.from, error.to, error.rest), (lent.ip(), ends.backend.ip(), 1300));
+        assert_eq!(error.quoted(), (ends.backend, lent), "it knows of no other client");
+
+        refuse(&mut bench);
+        assert_reset(&mut bench, &segment(ends.backend, lent, "A").with(b"200 OK"));
+    }
 }
 
 #[test]
@@ -188,7 +212,10 @@ fn a_segment_size_beyond_the_path_is_brought_down_in_both_directions() {
 #[test]
 fn options_that_make_no_sense_are_left_alone() {
     let ends = Ends::v4();
-    for options in [&[2, 4, 0, 0][..], &[8, 0, 0, 0], &[0, 2, 4, 5], &[3, 60, 1, 1], &[1, 1, 2, 4]] {
+    let wrong_length = &[2, 6, 0x23, 0, 0, 0, 1, 1];
+    for options in
+        [&[2, 4, 0, 0][..], wrong_length, &[8, 0, 0, 0], &[0, 2, 4, 5], &[3, 60, 1, 1], &[1, 1, 2, 4]]
+    {
         let mut bench = plain(&ends, TCP);
         narrow(&mut bench, 1400);
         let out = read(&bench.run(&segment(ends.client, ends.vip, "S").options(options).frame()).1.frame);
@@ -277,6 +304,34 @@ fn errors_find_their_way_through_snat() {
         assert_eq!(reason, "icmp_error");
         let out = Icmp::read(&outcome.frame);
         assert_eq!((out.to, out.quoted()), (ends.backend.ip(), (ends.backend, lent)));
+    }
+}
+
+#[test]
+fn an_error_about_a_flow_without_a_port_of_its_own_lends_none() {
+    let ends = Ends::v4();
+    let one = |service: Service| service.with_snat(PortRange { first: 20_000, count: 1, group: 0 });
+    let mut bench = ends.bench(TCP, one, Forwarding::Nat);
+    bench.run(&segment(ends.client, ends.vip, "S").frame());
+    let second = SocketAddr::new(ends.client.ip(), 9);
+    assert_eq!(bench.run(&segment(second, ends.vip, "S").frame()).0, "snat_exhausted");
+    let sent = bench.dataplane.backend_counters(A).unwrap().packets_in;
+    assert_eq!(sent, 1, "what is not sent is not counted as sent");
+    let error = about(&some_packet(TCP, ends.vip, second), router(&ends), ends.vip.ip(), 48).frame();
+    let (reason, outcome) = bench.run(&error);
+    assert_eq!((reason, outcome.action, outcome.frame), ("icmp_unknown", XdpAction::Pass, error));
+}
+
+#[test]
+fn padding_behind_an_error_is_no_quoted_packet() {
+    for ends in both() {
+        let mut bench = plain(&ends, TCP);
+        bench.run(&segment(ends.client, ends.vip, "S").frame());
+        let whole = about(&some_packet(TCP, ends.vip, ends.client), router(&ends), ends.vip.ip(), 48);
+        let mut frame = Icmp { body: Vec::new(), ..whole.clone() }.frame();
+        frame.extend(&whole.body);
+        let (reason, outcome) = bench.run(&frame);
+        assert_eq!((reason, outcome.action, outcome.frame), ("icmp", XdpAction::Pass, frame));
     }
 }
 

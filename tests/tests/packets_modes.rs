@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
 
 use baton::dataplane::{FlowTimeouts, XdpAction};
-use baton_tests::bench::{A, HOP_A, SERVICE};
+use baton_tests::bench::{A, Bench, HOP_A, SERVICE};
 use baton_tests::ends::Ends;
 use baton_tests::frame::{Segment, datagram, read, read_packet, segment, unwrap_tunnel};
 use etherparse::IpHeaders;
@@ -164,6 +165,34 @@ fn the_port_of_a_flow_that_is_gone_is_lent_again() {
         bench.dataplane.forget_backend(A);
         bench.run(&other).0 == "new_flow"
     });
+}
+
+#[test]
+fn a_flow_keeps_its_port_when_one_that_it_would_have_liked_better_becomes_free() {
+    let ends = Ends::v4();
+    let mut bench = ends.bench(TCP, with_snat(48), Forwarding::Nat);
+    let client = |port: u16| SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 8), port);
+    let open = |bench: &mut Bench, ports: RangeInclusive<u16>| -> Vec<_> {
+        let opened = ports.map(|port| (port, bench.run(&segment(client(port), ends.vip, "S").frame())));
+        let lent = opened.filter(|(_, (reason, _))| *reason == "new_flow");
+        lent.map(|(port, (_, outcome))| (port, read(&outcome.frame).from)).collect()
+    };
+    let early = open(&mut bench, 1000..=1023);
+    let late = open(&mut bench, 2000..=2099);
+    assert!(early.len() == 24 && late.len() >= 12, "{} and {}", early.len(), late.len());
+    for (port, _) in early {
+        bench.run(&segment(client(port), ends.vip, "R").frame());
+    }
+    let mut probes = 3000..;
+    baton_tests::lab::eventually("the ports of those that have ended are free", || {
+        bench.dataplane.forget_expired(&FlowTimeouts { closed_ms: 0, ..FlowTimeouts::default() });
+        let probe = probes.next().unwrap();
+        !open(&mut bench, probe..=probe).is_empty()
+    });
+    for (port, lent) in late {
+        let outcome = bench.run(&segment(client(port), ends.vip, "A").frame()).1;
+        assert_eq!(read(&outcome.frame).from, lent, "client port {port}");
+    }
 }
 
 #[test]

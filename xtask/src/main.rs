@@ -12,10 +12,12 @@ mod build_and_load;
 mod cargo;
 mod check;
 mod demo;
+mod fuzz;
 mod leftovers;
 mod privilege;
 mod run;
 mod setup;
+mod simulate;
 mod steps;
 mod test;
 mod tidy;
@@ -50,6 +52,9 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Measures what Baton costs, and holds it against the limits.
     Bench(bench::BenchArgs),
+    Simulate(simulate::SimulateArgs),
+    /// Searches for inputs on which the program does something else than it should.
+    Fuzz(fuzz::FuzzArgs),
     Leftovers(leftovers::LeftoversArgs),
 }
 
@@ -68,6 +73,8 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Test(args) => test::run(args),
         Task::Demo(args) => demonstrate(args),
         Task::Bench(args) => bench::run(args),
+        Task::Simulate(args) => simulate::run(args),
+        Task::Fuzz(args) => fuzz::run(args),
         Task::Leftovers(args) => leftovers::run(args),
     }
 }

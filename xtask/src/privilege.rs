@@ -14,8 +14,18 @@ use nix::unistd::Uid;
 
 use crate::run::{exec, find};
 
-/// What a child under `sudo` must see to find the same tools; `sudo` itself clears them.
-const KEPT: [&str; 5] = ["PATH", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+/// What a child under `sudo` must see to find the same tools, and to run the tests that the caller asked for; `sudo`
+/// itself clears them.
+const KEPT: [&str; 8] = [
+    "PATH",
+    "CARGO_HOME",
+    "CARGO_TARGET_DIR",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "BATON_PACKETS",
+    "BATON_SEED",
+    "BATON_REPLAY",
+];
 
 /// Whether this is root.
 pub(crate) fn is_root() -> bool {

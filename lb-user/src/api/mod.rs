@@ -4,5 +4,6 @@
 //! works too). One controller serves one service, so no path names it.
 
 pub mod client;
+pub mod fleet;
 pub mod server;
 pub mod status;

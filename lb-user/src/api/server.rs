@@ -17,25 +17,52 @@ use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::status::{Cut, ServiceStatus};
+use super::status::{Cut, Done, ServiceStatus};
+use crate::names::BackendName;
 use crate::recovery::event::Timed;
-use crate::recovery::report::Report;
 
-/// The report at the end, or `None` as soon as a rejuvenation has begun; or why nothing was begun.
-pub type Rejuvenation = Result<Option<Box<Report>>, String>;
+/// What came of a wish, or why nothing was done.
+pub type Operated = Result<Done, String>;
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Renew this backend, or the one whose turn it is.
+    Rejuvenate(Option<BackendName>),
+    /// Hold a backend out, after its flows have ended.
+    Drain(BackendName),
+    /// Take back a backend that is held out.
+    Ready(BackendName),
+    /// No automatic rejuvenations.
+    Pause,
+    /// Automatic rejuvenations again.
+    Resume,
+}
+
+/// How an operator wants it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// The answer comes at the end, not as soon as it has begun.
+    pub wait: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
 
 /// A command for the controller, with the way back.
 #[derive(Debug)]
 pub enum Command {
     /// What is going on?
     Status(oneshot::Sender<ServiceStatus>),
-    /// Rejuvenate the active backend and say how it went.
-    Rejuvenate {
+    /// Do this and say how it went.
+    Operate {
+        /// What.
+        verb: Verb,
+        /// How.
+        how: How,
         /// The way back.
-        answer: oneshot::Sender<Rejuvenation>,
-        /// Whether to wait for the end.
-        wait: bool,
+        answer: oneshot::Sender<Operated>,
     },
     /// Cut what is still open on the backend that drains; the answer says what that was.
     Cut(oneshot::Sender<Result<Cut, String>>),
@@ -46,26 +73,37 @@ pub enum Command {
 /// The end that commands are sent into.
 pub type Commands = mpsc::Sender<Command>;
 
-/// Listens on `socket`, replacing what a killed controller left there, and serves until the runtime ends.
-pub fn serve(socket: &Path, commands: Commands) -> io::Result<()> {
+/// A socket is served for as long as this is there.
+pub type Served = AbortOnDropHandle<()>;
+
+/// Listens on `socket`, replacing what a killed controller left there.
+pub fn serve(socket: &Path, commands: Commands) -> io::Result<Served> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/rejuvenate", post(rejuvenate))
+        .route("/v1/drain", post(drain))
+        .route("/v1/ready", post(ready))
+        .route("/v1/pause", post(pause))
+        .route("/v1/resume", post(resume))
+        .route("/v1/cut", post(cut))
+        .route("/v1/events", get(events))
+        .with_state(commands);
+    listen(socket, router)
+}
+
+/// Serves a router on a socket for root and its group.
+pub(super) fn listen(socket: &Path, router: Router) -> io::Result<Served> {
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
-    let router = Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/rejuvenate", post(rejuvenate))
-        .route("/v1/cut", post(cut))
-        .route("/v1/events", get(events))
-        .with_state(commands);
-    tokio::spawn(async move {
+    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the control socket is no longer served");
         }
-    });
-    Ok(())
+    })))
 }
 
 async fn status(State(commands): State<Commands>) -> Response {
@@ -76,18 +114,55 @@ async fn status(State(commands): State<Commands>) -> Response {
 }
 
 #[derive(Deserialize)]
-struct RejuvenateQuery {
-    /// Whether the answer is the report at the end, or `null` as soon as it has begun.
+struct OperateQuery {
+    /// The backend that is meant.
+    backend: Option<BackendName>,
+    /// Whether the answer comes at the end, or as soon as it has begun.
     #[serde(default)]
     wait: bool,
+    /// Whether the answer only says what would be done.
+    #[serde(default)]
+    dry_run: bool,
 }
 
-async fn rejuvenate(State(commands): State<Commands>, Query(query): Query<RejuvenateQuery>) -> Response {
-    match ask(&commands, |answer| Command::Rejuvenate { answer, wait: query.wait }).await {
-        Some(Ok(report)) => Json(report).into_response(),
+async fn rejuvenate(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    let verb = Verb::Rejuvenate(query.backend.clone());
+    operate(&commands, verb, &query).await
+}
+
+async fn drain(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    match query.backend.clone() {
+        Some(backend) => operate(&commands, Verb::Drain(backend), &query).await,
+        None => nameless(),
+    }
+}
+
+async fn ready(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    match query.backend.clone() {
+        Some(backend) => operate(&commands, Verb::Ready(backend), &query).await,
+        None => nameless(),
+    }
+}
+
+async fn pause(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    operate(&commands, Verb::Pause, &query).await
+}
+
+async fn resume(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    operate(&commands, Verb::Resume, &query).await
+}
+
+async fn operate(commands: &Commands, verb: Verb, query: &OperateQuery) -> Response {
+    let how = How { wait: query.wait, dry_run: query.dry_run };
+    match ask(commands, |answer| Command::Operate { verb, how, answer }).await {
+        Some(Ok(done)) => Json(done).into_response(),
         Some(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
         None => ending(),
     }
+}
+
+fn nameless() -> Response {
+    (StatusCode::BAD_REQUEST, "say which backend: ?backend=NAME").into_response()
 }
 
 async fn cut(State(commands): State<Commands>) -> Response {

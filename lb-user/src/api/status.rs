@@ -1,11 +1,13 @@
 //! What `baton status` shows, as a document.
 
-use std::net::SocketAddrV4;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow_counts::FlowCounts;
 use crate::names::{BackendName, ServiceName};
+use crate::recovery::report::Report;
 
 /// A service as its controller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,13 +15,16 @@ pub struct ServiceStatus {
     /// Its name.
     pub service: ServiceName,
     /// Where clients reach it.
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
     /// Process id of the controller; absent while none runs, and then the rest is as it was left.
     pub controller: Option<u32>,
     /// Handovers so far.
     pub epoch: u32,
     /// Rejuvenations that ended, since the journal began.
     pub rejuvenations: u64,
+    /// Whether an operator has stopped automatic rejuvenations.
+    #[serde(default)]
+    pub paused: bool,
     /// What is going on beyond serving, such as a drain and how far it is.
     pub activity: Option<String>,
     /// Its backends.
@@ -36,7 +41,7 @@ pub struct BackendStatus {
     /// Its state in the cycle.
     pub state: String,
     /// Where it listens.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Process id of its command, while it runs.
     pub pid: Option<u32>,
     /// When its command was started, in milliseconds since 1970.
@@ -49,6 +54,22 @@ pub struct BackendStatus {
     pub flows: FlowCounts,
     /// Flows ever pinned to it at their SYN.
     pub flows_total: u64,
+    /// What the packet path has counted for it, by name ([`lb_common::BackendCounters`]).
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+    /// How long clients waited for the first byte of responses: how many responses began before each time; those
+    /// of none are left out.
+    #[serde(default)]
+    pub first_byte: Vec<FirstByte>,
+}
+
+/// Responses that began within the same power of two of time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstByte {
+    /// They began sooner than this, in microseconds after the request, and later than half of it.
+    pub before_us: u64,
+    /// How many.
+    pub responses: u64,
 }
 
 /// Packets that met one end.
@@ -58,6 +79,23 @@ pub struct PacketCount {
     pub reason: String,
     /// How many.
     pub packets: u64,
+}
+
+/// What came of an operator's wish.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// The report, if it took a cycle and its end was waited for.
+    pub report: Option<Box<Report>>,
+    /// What would be done at this moment, if that alone was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
+}
+
+impl Done {
+    /// It is over, with this report if it took a cycle.
+    pub fn with(report: Option<Box<Report>>) -> Self {
+        Self { report, plan: Vec::new() }
+    }
 }
 
 /// What an operator has cut.

@@ -1,233 +1,89 @@
 //! Checks: does a backend answer, asked from where its clients' packets come.
+//!
+//! What always holds: a check ends within its limit, and when it has ended nothing of it is left: no task, no
+//! open file, no process. A check that could not be made says so, and is no word about the backend.
 
-use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
-use std::ops::RangeInclusive;
-use std::pin::pin;
+mod http;
+mod judge;
+mod kind;
+mod pattern;
+pub mod payload;
+mod script;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tls;
+mod udp;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::{Either, select};
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::net::netns::{NetnsHandle, run_in};
+use crate::names::{BackendName, ServiceName};
+use crate::net::netns::NetnsHandle;
 use crate::recovery::Finding;
 
-/// So much of an answer's body is read; the rest is of no interest.
-const BODY_BYTES: usize = 64 << 10;
+pub use judge::{Judge, Judgement, Timing, Verdict, Window};
+pub use kind::{Check, CheckError, GOOD_STATUS, HttpCheck, PAYLOAD_MAX, ScriptCheck, TlsCheck, UdpCheck};
+pub use pattern::{BodyPattern, PatternError};
 
-/// How to ask.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Check {
-    /// The port accepts a connection.
-    Tcp,
-    /// A GET is answered with one of these statuses.
-    Http {
-        /// What to get, with a leading slash.
-        path: String,
-        /// The statuses that are right.
-        status: RangeInclusive<u16>,
-    },
+/// Of an answer that is not the one wanted, so many characters are shown.
+const SHOWN: usize = 80;
+
+/// Whom a check asks; an address alone is enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where the backend listens.
+    pub address: SocketAddr,
+    /// The service, for scripts.
+    pub service: Option<ServiceName>,
+    /// The backend, for scripts.
+    pub backend: Option<BackendName>,
 }
 
-/// Why a text is no check.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is no check: use `tcp`, or `http:/PATH` for a GET that must be answered with 200 to 399")]
-pub struct CheckError(String);
-
-impl std::str::FromStr for Check {
-    type Err = CheckError;
-
-    fn from_str(text: &str) -> Result<Self, CheckError> {
-        match text.strip_prefix("http:") {
-            Some(path) if path.starts_with('/') && path.is_ascii() && !path.contains(' ') => {
-                Ok(Self::Http { path: path.to_owned(), status: 200..=399 })
-            }
-            None if text == "tcp" => Ok(Self::Tcp),
-            _ => Err(CheckError(text.to_owned())),
-        }
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, service: None, backend: None }
     }
 }
 
-/// Asks the backend at `address` from inside `netns`; takes no longer than `limit`.
+/// Asks a backend from inside `netns`; takes no longer than `limit`, but for the moment in which a script that
+/// has exceeded it is killed.
 pub async fn run(
     check: &Check,
     netns: &NetnsHandle,
-    address: SocketAddrV4,
+    target: impl Into<Target>,
     limit: Duration,
 ) -> Result<(), Finding> {
-    timeout(limit, ask(check, netns, address)).await.unwrap_or(Err(Finding::TimedOut))
-}
-
-async fn ask(check: &Check, netns: &NetnsHandle, address: SocketAddrV4) -> Result<(), Finding> {
-    let socket = run_in(netns, TcpSocket::new_v4)
-        .map_err(|error| Finding::Unreachable(error.to_string()))?
-        .map_err(|error| Finding::Unreachable(error.to_string()))?;
-    let stream = socket.connect(SocketAddr::V4(address)).await.map_err(|error| finding(&error))?;
+    let target = target.into();
     match check {
-        Check::Tcp => Ok(()),
-        Check::Http { path, status } => get(stream, address, path, status).await,
+        Check::Tcp => within(limit, socket::connect(netns, target.address)).await.map(drop),
+        Check::Http(check) => within(limit, http::ask(check, netns, target.address)).await,
+        Check::Udp(check) => udp::ask(check, netns, target.address, limit).await,
+        Check::Script(check) => script::ask(check, netns, &target, limit).await,
     }
 }
 
-async fn get(
-    stream: TcpStream,
-    address: SocketAddrV4,
-    path: &str,
-    wanted: &RangeInclusive<u16>,
-) -> Result<(), Finding> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| wrong(&error))?;
-    let request = Request::get(path)
-        .header("host", address.to_string())
-        .header("user-agent", "baton-check")
-        .header("connection", "close")
-        .body(Empty::new())
-        .map_err(|error| Finding::WrongAnswer(error.to_string()))?;
-    let (exchange, connection) = (pin!(exchange(sender, request, wanted)), pin!(connection));
-    // Both in this one future: however the check ends, it leaves neither a task nor a connection behind.
-    match select(exchange, connection).await {
-        Either::Left((result, _)) => result,
-        // What came in before the connection ended is still to be judged.
-        Either::Right((_, exchange)) => exchange.await,
-    }
+async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, Finding>>) -> Result<T, Finding> {
+    timeout(limit, asked).await.unwrap_or(Err(Finding::TimedOut))
 }
 
-async fn exchange(
-    mut sender: SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-    wanted: &RangeInclusive<u16>,
-) -> Result<(), Finding> {
-    let response = sender.send_request(request).await.map_err(|error| wrong(&error))?;
-    let status = response.status().as_u16();
-    if !wanted.contains(&status) {
-        let (first, last) = (wanted.start(), wanted.end());
-        return Err(Finding::WrongAnswer(format!("status {status}, wanted {first} to {last}")));
-    }
-    // An answer that breaks off is wrong, and one that is read to its end is closed without a reset.
-    let mut body = response.into_body();
-    let mut read = 0;
-    while read < BODY_BYTES
-        && let Some(frame) = body.frame().await
-    {
-        read += frame.map_err(|error| wrong(&error))?.data_ref().map_or(0, Bytes::len);
-    }
-    Ok(())
-}
-
-/// An HTTP error with what is behind it: "connection error" alone hides the reset.
-fn wrong(error: &hyper::Error) -> Finding {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    Finding::WrongAnswer(format!("{error}{}", cause.unwrap_or_default()))
-}
-
-fn finding(error: &io::Error) -> Finding {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Finding::Refused,
-        io::ErrorKind::TimedOut => Finding::TimedOut,
-        io::ErrorKind::ConnectionReset => Finding::WrongAnswer("connection reset".into()),
-        _ => Finding::Unreachable(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, TcpListener};
-    use std::thread;
-
-    use super::*;
-
-    const LIMIT: Duration = Duration::from_millis(500);
-
-    /// Answers one connection with `answer` after it has read a request, in this namespace.
-    fn server(answer: &'static [u8]) -> SocketAddrV4 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(answer);
-        });
-        address
-    }
-
-    fn http() -> Check {
-        "http:/health".parse().unwrap()
-    }
-
-    async fn ask_here(check: &Check, address: SocketAddrV4) -> Result<(), Finding> {
-        run(check, &NetnsHandle::own().unwrap(), address, LIMIT).await
-    }
-
-    #[tokio::test]
-    async fn the_right_answer_passes() {
-        let ok = b"HTTP/1.1 204 No Content\r\n\r\n";
-        assert_eq!(ask_here(&http(), server(ok)).await, Ok(()));
-        let long = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-        assert_eq!(ask_here(&http(), server(long)).await, Ok(()));
-        assert_eq!(ask_here(&Check::Tcp, server(b"")).await, Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_is_refused() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
-        drop(listener);
-        assert_eq!(ask_here(&Check::Tcp, address).await, Err(Finding::Refused));
-        assert_eq!(ask_here(&http(), address).await, Err(Finding::Refused));
-    }
-
-    #[tokio::test]
-    async fn a_server_that_accepts_and_says_nothing_times_out() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
-        assert_eq!(ask_here(&Check::Tcp, address).await, Ok(()));
-        let result = timeout(3 * LIMIT, ask_here(&http(), address)).await.expect("it keeps its limit");
-        assert_eq!(result, Err(Finding::TimedOut));
-        // The check is over, so its connection is, too.
-        let closed = (0..2).map(|_| listener.accept().unwrap().0).all(|mut stream| {
-            stream.set_read_timeout(Some(LIMIT)).unwrap();
-            let mut rest = Vec::new();
-            stream.read_to_end(&mut rest).is_ok()
-        });
-        assert!(closed);
-    }
-
-    #[tokio::test]
-    async fn other_answers_are_wrong_and_say_how() {
-        for (answer, why) in [
-            (&b"HTTP/1.1 503 Oh\r\ncontent-length: 0\r\n\r\n"[..], "status 503, wanted 200 to 399"),
-            (b"SSH-2.0-OpenSSH\r\n", "invalid"),
-            (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", "end of file"),
-            (b"", "closed"),
-        ] {
-            let found = ask_here(&http(), server(answer)).await.unwrap_err();
-            assert!(matches!(&found, Finding::WrongAnswer(text) if text.contains(why)), "{found:?}, {why}");
+/// The beginning of an answer, in quotes and on one line; what is no text is shown as `\xHH`.
+fn excerpt(answer: &[u8]) -> String {
+    let mut shown = String::from("\"");
+    let mut room = SHOWN;
+    for chunk in answer.utf8_chunks() {
+        let text = chunk.valid().chars().map(|char| char.escape_debug().to_string());
+        let bytes = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
+        for piece in text.chain(bytes) {
+            if room == 0 {
+                return shown + "\"…";
+            }
+            shown += &piece;
+            room -= 1;
         }
     }
-
-    #[tokio::test]
-    async fn a_network_without_a_way_there_is_unreachable() {
-        let empty = NetnsHandle::anonymous().unwrap();
-        let found = run(&Check::Tcp, &empty, "10.77.255.1:1".parse().unwrap(), LIMIT).await;
-        assert!(matches!(found, Err(Finding::Unreachable(_))), "{found:?}");
-    }
-
-    #[test]
-    fn a_check_is_tcp_or_http_with_a_path() {
-        assert_eq!("tcp".parse(), Ok(Check::Tcp));
-        let http = Check::Http { path: "/health".into(), status: 200..=399 };
-        assert_eq!("http:/health".parse(), Ok(http));
-        for bad in ["", "udp", "http", "http:health", "http:/a b"] {
-            assert!(bad.parse::<Check>().is_err(), "{bad}");
-        }
-    }
+    shown + "\""
 }

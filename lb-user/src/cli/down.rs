@@ -32,6 +32,15 @@ impl DownArgs {
         runtime()?.block_on(async {
             let roots = Roots::default();
             let paths = roots.service(&self.name);
+            // A record that is damaged names nobody.
+            let registration = service::load_registration(&paths).ok().flatten();
+            if let Some(plane) = registration.and_then(|registration| registration.run_by) {
+                bail!(
+                    "service {name} is one of several that `baton run` serves: take it out of the configuration and \
+                     `baton reload --plane {plane}`, or end all of them with `baton unload --plane {plane}`",
+                    name = self.name
+                );
+            }
             if service::is_running(&paths) {
                 end_controller(&paths, &self.name).await?;
             }

@@ -4,18 +4,18 @@ mod packet;
 mod show;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use lb_common::LAYOUT_VERSION;
 use nix::net::if_::if_indextoname;
 
 use super::UsageError;
 use crate::dataplane::{Answer, Explainer};
 use crate::names::ServiceName;
 use crate::net::netns::{NetnsHandle, run_in};
-use crate::paths::{Roots, ServicePaths};
+use crate::paths::Roots;
 use crate::service;
 
 use packet::{Flags, Question, Transport};
@@ -55,9 +55,7 @@ impl ExplainArgs {
         if !services.contains(&self.service) {
             return Err(UsageError(super::unknown_service(&self.service, &services)).into());
         }
-        let paths = roots.service(&self.service);
-        service::ensure_layout(&paths, &self.service)?;
-        let explained = self.explain(&paths).with_context(|| format!("service {}", self.service))?;
+        let explained = self.explain(&roots).with_context(|| format!("service {}", self.service))?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&explained)?);
         } else {
@@ -66,27 +64,30 @@ impl ExplainArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn explain(&self, paths: &ServicePaths) -> Result<Explained> {
-        let spec = service::load_spec(paths)?.ok_or_else(|| anyhow!("it has just gone"))?;
-        let vip = SocketAddr::from(spec.vip);
+    fn explain(&self, roots: &Roots) -> Result<Explained> {
+        let paths = roots.service(&self.service);
+        let registration = service::load_registration(&paths)?.ok_or_else(|| anyhow!("it has just gone"))?;
+        service::ensure_layout(&registration.pinned(roots), &self.service)?;
+        let vip = registration.vip;
         if self.from.is_ipv4() != vip.is_ipv4() {
             let message = format!("no client at {} can reach {vip}: one is IPv4, the other IPv6", self.from);
             return Err(UsageError(message).into());
         }
         let transport = if self.udp { Transport::Udp } else { Transport::Tcp(self.flags) };
         let question = Question { from: self.from, to: vip, transport };
-        let mut explainer = Explainer::open(&paths.pins(LAYOUT_VERSION))?;
+        let mut explainer = Explainer::open(&registration.pins(roots))?;
         explainer.ensure_same()?;
         let answer = explainer.explain(&question.frame()?, self.from)?;
-        let interface = interface_name(paths, &answer);
-        Ok(Explained::new(&self.service, question, &answer, interface, &service::backend_names()))
+        let own = registration.plane.is_none().then(|| paths.balancer_netns());
+        let interface = interface_name(own.as_deref(), &answer);
+        Ok(Explained::new(&self.service, question, &answer, interface, &registration.names()))
     }
 }
 
 /// The name of the interface that the packet would leave by; only for people, so no failure.
-fn interface_name(paths: &ServicePaths, answer: &Answer) -> Option<String> {
+fn interface_name(netns: Option<&Path>, answer: &Answer) -> Option<String> {
     let ifindex = answer.ifindex?;
-    let balancer = NetnsHandle::open(&paths.balancer_netns()).ok()?;
-    let name = run_in(&balancer, || if_indextoname(ifindex)).ok()?.ok()?;
+    let netns = netns.map_or_else(NetnsHandle::own, NetnsHandle::open).ok()?;
+    let name = run_in(&netns, || if_indextoname(ifindex)).ok()?.ok()?;
     name.into_string().ok()
 }

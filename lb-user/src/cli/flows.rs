@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
-use lb_common::LAYOUT_VERSION;
 
 use super::UsageError;
 use crate::dataplane::{Clients, FlowRecord, FlowView};
@@ -135,16 +134,18 @@ impl FlowsArgs {
 
     fn source(&self, roots: &Roots, name: ServiceName) -> Result<Source> {
         let paths = roots.service(&name);
-        let spec = service::load_spec(&paths)?.ok_or_else(|| anyhow!("service {name} has just gone"))?;
-        service::ensure_layout(&paths, &name)?;
-        let view = FlowView::open(&paths.pins(LAYOUT_VERSION)).with_context(|| format!("service {name}"))?;
-        let backends = service::backend_names();
+        let registration =
+            service::load_registration(&paths)?.ok_or_else(|| anyhow!("service {name} has just gone"))?;
+        service::ensure_layout(&registration.pinned(roots), &name)?;
+        let view = FlowView::open(&registration.pins(roots)).with_context(|| format!("service {name}"))?;
+        let backends = registration.names();
         let filter = Filter {
             backend: self.backend.as_ref().and_then(|backend| backends.id(backend)),
             states: self.state.clone(),
             client: self.client,
             idle_over: self.idle_over,
-            timeouts: spec.timeouts,
+            service: registration.plane.is_some().then_some(registration.id),
+            timeouts: registration.timeouts,
         };
         Ok(Source { name, backends, view, filter })
     }

@@ -1,19 +1,31 @@
 //! The command line: one file a subcommand, each thin over the library.
 //!
-//! Exit codes, for every subcommand: 0 done, 1 it failed or something was lost, 2 wrong use or settings.
+//! Exit codes, for every subcommand: 0 done, 1 it failed, was refused, or something was lost, 2 wrong use or
+//! settings, 3 not over in the time that was given.
 
 mod attach;
+mod check;
+mod config;
 mod cut;
 mod detach;
 mod down;
+mod drain;
 mod events;
 mod explain;
 mod flows;
+mod import;
 mod load;
+mod operate;
+mod pause;
+mod ready;
 mod rejuvenate;
+mod reload;
+mod run;
 mod shim;
 mod status;
+mod unload;
 mod up;
+mod wait;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -27,6 +39,7 @@ use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use crate::api::client::ClientError;
+use crate::config::LogFormat;
 use crate::names::ServiceName;
 use crate::paths::Roots;
 use crate::service;
@@ -45,14 +58,25 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(Box<up::UpArgs>),
+    Run(run::RunArgs),
+    Reload(reload::ReloadArgs),
+    Unload(unload::UnloadArgs),
     Down(down::DownArgs),
     Status(status::StatusArgs),
     Rejuvenate(rejuvenate::RejuvenateArgs),
     Cut(cut::CutArgs),
+    Drain(drain::DrainArgs),
+    Ready(ready::ReadyArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
+    Wait(wait::WaitForArgs),
     Events(events::EventsArgs),
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
+    Check(Box<check::CheckArgs>),
     Load(Box<load::LoadArgs>),
+    Config(config::ConfigArgs),
+    Import(import::ImportArgs),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
     #[command(hide = true)]
@@ -64,39 +88,66 @@ enum Command {
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// What was waited for did not come in time: ends with exit code 3.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct TimedOut(pub(crate) String);
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    init_log();
+    if !matches!(cli.command, Command::Run(_)) {
+        init_log(LogFormat::Text);
+    }
     let result = match cli.command {
         Command::Up(args) => args.run(),
+        Command::Run(args) => args.run(),
+        Command::Reload(args) => args.run(),
+        Command::Unload(args) => args.run(),
         Command::Down(args) => args.run(),
         Command::Status(args) => args.run(),
         Command::Rejuvenate(args) => args.run(),
         Command::Cut(args) => args.run(),
+        Command::Drain(args) => args.run(),
+        Command::Ready(args) => args.run(),
+        Command::Pause(args) => args.run(),
+        Command::Resume(args) => args.run(),
+        Command::Wait(args) => args.run(),
         Command::Events(args) => args.run(),
         Command::Flows(args) => args.run(),
         Command::Explain(args) => args.run(),
+        Command::Check(args) => args.run(),
         Command::Load(args) => args.run(),
+        Command::Config(args) => args.run(),
+        Command::Import(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
         Command::Shim(args) => Ok(args.run()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("baton: {error:#}");
-        if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        if error.is::<UsageError>() {
+            ExitCode::from(2)
+        } else if error.is::<TimedOut>() {
+            ExitCode::from(3)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }
 
 /// Logs go to standard error; `RUST_LOG` chooses what (default: info of Baton, warnings of the rest).
-fn init_log() {
+fn init_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,baton=info"));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
 }
 
 /// The runtime of a command: one thread is plenty for a controller.

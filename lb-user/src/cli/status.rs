@@ -11,7 +11,7 @@ use super::runtime;
 use crate::api::client::{self, ClientError};
 use crate::api::status::{BackendStatus, ServiceStatus};
 use crate::clock::Now;
-use crate::names::ServiceName;
+use crate::names::{BackendName, ServiceName};
 use crate::paths::Roots;
 use crate::service;
 
@@ -24,6 +24,12 @@ pub(super) struct StatusArgs {
     /// Print a JSON array, one object a service.
     #[arg(long)]
     json: bool,
+    /// Print only the names of services, a line each, whether or not a controller runs.
+    #[arg(long, short, conflicts_with_all = ["json", "pid"])]
+    quiet: bool,
+    /// Print only the process id of this backend of the service.
+    #[arg(long, value_name = "BACKEND", requires = "name", conflicts_with = "json")]
+    pid: Option<BackendName>,
 }
 
 impl StatusArgs {
@@ -32,6 +38,12 @@ impl StatusArgs {
         let services = service::list(&roots)?;
         if let Some(name) = self.name.as_ref().filter(|name| !services.contains(name)) {
             bail!(super::unknown_service(name, &services));
+        }
+        if self.quiet {
+            for name in &services {
+                println!("{name}");
+            }
+            return Ok(ExitCode::SUCCESS);
         }
         let wanted = services.iter().filter(|name| self.name.as_ref().is_none_or(|only| only == *name));
         let mut found = Vec::new();
@@ -44,22 +56,35 @@ impl StatusArgs {
                 Err(error) => bail!("service {name}: {error}"),
             }
         }
+        if let (Some(backend), Some(service)) = (&self.pid, found.first()) {
+            return print_pid(service, backend);
+        }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&found)?);
         } else {
             found.iter().for_each(print);
             if found.is_empty() && orphans.is_empty() {
-                println!("no service is up; `baton up --help` says how to bring one up");
+                println!(
+                    "no service is up; `baton up --help` and `baton run --help` say how to bring one up"
+                );
             }
         }
         for name in &orphans {
             eprintln!(
-                "service {name}: no controller is running; its backends go on, and the same `baton up` adopts \
-                 them (`baton down --name {name}` removes them)"
+                "service {name}: no controller is running; its backends go on, and the same `baton up` or `baton run` \
+                 adopts them (`baton down --name {name}` or `baton unload` removes them)"
             );
         }
         Ok(if orphans.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+fn print_pid(service: &ServiceStatus, backend: &BackendName) -> Result<ExitCode> {
+    let known = service.backends.iter().find(|known| known.name == *backend);
+    let Some(known) = known else { bail!("service {} has no backend `{backend}`", service.service) };
+    let Some(pid) = known.pid else { bail!("no process of backend {backend} is known") };
+    println!("{pid}");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(status: &ServiceStatus) {
@@ -68,6 +93,9 @@ fn print(status: &ServiceStatus) {
         "{} at {}: {} rejuvenations, {} handovers, controller {controller}",
         status.service, status.vip, status.rejuvenations, status.epoch
     );
+    if status.paused {
+        println!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
+    }
     if let Some(activity) = &status.activity {
         println!("  {activity}");
     }

@@ -1,7 +1,8 @@
 //! `baton up`: a service on this machine, without a configuration file.
 
+use std::collections::BTreeMap;
 use std::env;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,18 +11,26 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnet::Ipv4Net;
 use lb_common::bucket::FLOWS;
+use lb_common::{Forwarding, pool};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{UsageError, runtime};
 use crate::check::Check;
+use crate::config::{
+    self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Rejuvenation, ServiceCheck,
+    Stragglers, Tracking, UdpDrain,
+};
 use crate::dataplane::{FlowTimeouts, Mode};
-use crate::driver::netns::DEFAULT_POOL;
+use crate::driver::netns::{DEFAULT_POOL, backend_names};
 use crate::names::ServiceName;
 use crate::paths::Roots;
 use crate::recovery::Policy;
-use crate::service::{self, ServiceSpec};
+use crate::service::{self, OwnNetwork, UpError};
 
 /// A limit below this could not even hold the dynamic linker.
 const MEMORY_MIN: u64 = 4 << 20;
+/// A check that takes longer than this has failed.
+const CHECK_LIMIT: Duration = Duration::from_secs(1);
 /// Samples come no faster than this.
 const PROBE_PERIOD_MIN: Duration = Duration::from_millis(100);
 
@@ -53,7 +62,8 @@ pub(super) struct UpArgs {
     /// Time between samples of memory, 100ms or more.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     probe_period: Duration,
-    /// How readiness is checked: `tcp`, or `http:/PATH` for a GET that must be answered with 200 to 399.
+    /// How readiness is checked: `tcp`; `http:/PATH` or `http://HOST/PATH` for a GET that must be answered with
+    /// 200 to 399; the same with `https`; `udp:TEXT`; `script:/PATH` (see `docs/checks.md`).
     #[arg(long, default_value = "tcp")]
     check: Check,
     /// Time between checks.
@@ -65,6 +75,10 @@ pub(super) struct UpArgs {
     /// How long connections may take to end by themselves before they are cut.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     drain_deadline: Duration,
+    /// Whether connections of a backend that is dead are reset at their next packet, or left to find out by
+    /// themselves.
+    #[arg(long, value_enum, default_value_t)]
+    dead_flows: DeadFlows,
     /// Run the XDP program in the driver, or in the stack.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
@@ -87,44 +101,85 @@ pub(super) struct UpArgs {
 impl UpArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         super::require_root("making namespaces and attaching XDP programs")?;
-        let spec = self.into_spec()?;
-        match runtime()?.block_on(service::up(&Roots::default(), spec)) {
+        let (service, network) = self.into_service()?;
+        match runtime()?.block_on(serve(service, network)) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) if error.is_usage() => Err(UsageError(error.to_string()).into()),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn into_spec(self) -> Result<ServiceSpec> {
+    fn into_service(self) -> Result<(config::Service, OwnNetwork)> {
         let name = match self.name.clone() {
             Some(name) => name,
             None => name_of(&self.command[0])?,
         };
-        let policy = self.policy()?;
-        Ok(ServiceSpec {
-            name,
-            vip: self.vip,
-            port: self.port.unwrap_or(self.vip.port()),
+        self.ensure_sound()?;
+        let process = Process {
             command: self.command,
             directory: env::current_dir().context("the current directory cannot be read")?,
-            // Variables that are no text cannot be kept in the service's files; no program relies on them.
-            environment: env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
+            environment: BTreeMap::new(),
             memory_max: self.memory_max,
-            check: self.check,
-            probe_period_ms: millis(self.probe_period),
+        };
+        let everywhere = Ipv4Addr::UNSPECIFIED;
+        let backend = |name| Backend {
+            name,
+            address: (everywhere, self.port.unwrap_or(self.vip.port())).into(),
+            weight: 1,
+            max_flows: None,
+            driver: Driver::Process(process.clone()),
+        };
+        let policy = Policy::default();
+        let service = config::Service {
+            name,
+            vip: self.vip.into(),
+            protocol: Protocol::Tcp,
+            forwarding: Forwarding::Nat,
+            snat_ports: None,
+            policy: pool::Policy::ActiveStandby,
+            affinity: None,
+            udp_drain: UdpDrain::default(),
+            tracking: Tracking::default(),
+            dead_flows: self.dead_flows,
+            memory_limit: self.memory_max,
+            check: ServiceCheck {
+                what: self.check,
+                interval: self.check_period,
+                fast_interval: self.check_period / 2,
+                timeout: CHECK_LIMIT,
+                rise: policy.rise,
+                fall: policy.fall,
+            },
+            drain: Drain {
+                deadline: self.drain_deadline,
+                settle: Duration::from_millis(policy.settle_ms),
+                stragglers: Stragglers::default(),
+            },
+            rejuvenation: Rejuvenation {
+                ceiling: Ceiling::Percent(self.ceiling),
+                ceiling_hits: policy.ceiling_hits,
+                ceiling_window: policy.ceiling_window,
+                probe_interval: self.probe_period,
+                cooldown: Duration::from_millis(policy.cooldown_ms),
+                min_uptime: Duration::from_millis(policy.min_uptime_ms),
+                observation: Duration::from_millis(policy.observation_ms),
+                ready_timeout: self.ready_timeout,
+                retry: Duration::from_millis(policy.retry_ms),
+            },
+            backends: backend_names().into_iter().map(backend).collect(),
+        };
+        let network = OwnNetwork {
             mode: self.mode,
             pool: self.subnet,
             resolv_conf: self.resolv_conf,
-            policy,
             timeouts: FlowTimeouts::default(),
             flow_table: self.flow_table,
-        })
+        };
+        Ok((service, network))
     }
 
-    /// The settings of rejuvenation, checked.
-    fn policy(&self) -> Result<Policy> {
+    /// An error if settings cannot work together, or on this machine.
+    fn ensure_sound(&self) -> Result<()> {
         if self.vip.port() == 0 {
             return usage("--vip needs a port from 1 to 65535");
         }
@@ -152,23 +207,25 @@ impl UpArgs {
                 ));
             }
         }
-        Ok(Policy {
-            memory_limit_bytes: self.memory_max.unwrap_or(total),
-            ceiling_percent: self.ceiling,
-            check_period_ms: millis(self.check_period),
-            ready_deadline_ms: millis(self.ready_timeout),
-            drain_deadline_ms: millis(self.drain_deadline),
-            ..Policy::default()
-        })
+        Ok(())
     }
+}
+
+async fn serve(service: config::Service, network: OwnNetwork) -> Result<(), UpError> {
+    let handler = |source| UpError::Files { path: "signal handler".into(), source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(handler)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(handler)?;
+    let end = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    service::up(&Roots::default(), service, network, end).await
 }
 
 fn usage<T>(message: &str) -> Result<T> {
     Err(UsageError(message.to_owned()).into())
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn machine_memory() -> Result<u64> {

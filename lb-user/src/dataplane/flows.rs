@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use lb_common::steer::NO_BACKEND;
 use lb_common::{BACKENDS_MAX, Backend, BackendId, Flow, FlowState, Halves, ServiceId, Ticks};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -115,7 +116,7 @@ impl FlowRecord {
             service,
             backend: flow.backend,
             epoch: flow.epoch,
-            state: flow.halves.state(),
+            state: state_of(flow.halves, now),
             awaits_response: flow.halves.awaits_response(),
             idle_ms: flow.halves.idle_ms(now),
         }
@@ -127,12 +128,26 @@ impl FlowRecord {
     }
 }
 
+/// The state of a flow as it counts for a drain.
+///
+/// Where replies pass elsewhere nobody sees the backend finish. Its client has to acknowledge what it sends, and
+/// its FIN at last: one that has finished itself and says nothing for [`QUIET_MS`] has nothing more to come.
+fn state_of(halves: Halves, now: Ticks) -> FlowState {
+    match halves.state() {
+        FlowState::HalfClosed if halves.is_one_way() && halves.idle_ms(now) >= QUIET_MS => FlowState::Closed,
+        state => state,
+    }
+}
+
 /// The time of flow entries, as the packet path reads it.
 pub(super) fn clock_ticks() -> Ticks {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned());
     Ticks::from_ns(now)
 }
+
+/// How often entries are gone through that change while their flows are taken from a backend.
+const ORPHAN_PASSES: u32 = 10;
 
 impl Dataplane {
     /// Every flow of the table that has not been silent for too long, closed ones included.
@@ -157,7 +172,7 @@ impl Dataplane {
         for slot in self.table.slots() {
             let flow = slot.flow();
             if timeouts.admits(flow.halves, now) {
-                let (state, awaits) = (flow.halves.state(), flow.halves.awaits_response());
+                let (state, awaits) = (state_of(flow.halves, now), flow.halves.awaits_response());
                 counts[usize::from(flow.backend)].add(state, awaits, flow.halves.idle_ms(now));
             }
         }
@@ -182,10 +197,19 @@ impl Dataplane {
         self.forget(|slot| timeouts.expired(slot.flow().halves, now))
     }
 
-    /// Forgets the flows of a backend that has been stopped: nobody is there to go on with them. Its clients'
-    /// leases stay, for the backend will be there again.
+    /// Forgets the flows of a backend that has been stopped: nobody is there to go on with them, and clients that
+    /// do go on are pinned anew at their next packet. Its clients' leases stay, for the backend will be there
+    /// again.
     pub fn forget_backend(&mut self, backend: BackendId) -> usize {
-        self.forget(|slot| slot.flow().backend == backend && !slot.flow().halves.is_lease())
+        let is_of = |slot: &Slot| slot.flow().backend == backend && !slot.flow().halves.is_lease();
+        // Marks of a bucket stand beside its first flow, so an entry may change without its flow's doing.
+        for _ in 0..ORPHAN_PASSES {
+            let missed = self.table.slots().filter(is_of).filter(|slot| !self.table.orphan(slot)).count();
+            if missed == 0 {
+                break;
+            }
+        }
+        self.forget(|slot| slot.flow().backend == NO_BACKEND && !slot.flow().halves.is_lease())
     }
 
     fn forget(&mut self, is_over: impl Fn(&Slot) -> bool) -> usize {
@@ -211,7 +235,8 @@ pub(super) fn services_of_backends(backends: &ReadWords) -> Vec<Option<ServiceId
 
 #[cfg(test)]
 mod tests {
-    use lb_common::flow::tcp_flags::{ACK, RST, SYN};
+    use lb_common::flow::Half;
+    use lb_common::flow::tcp_flags::{ACK, FIN, RST, SYN};
 
     use super::*;
 
@@ -235,6 +260,20 @@ mod tests {
             Halves { server: established().server.after(RST, false, Ticks::from_ns(0)), ..established() };
         assert!(!timeouts.expired(closed, Ticks::from_ns(HOUR_NS / 61)));
         assert!(timeouts.expired(closed, Ticks::from_ns(HOUR_NS / 58)));
+    }
+
+    #[test]
+    fn a_client_that_has_finished_ends_a_flow_whose_replies_pass_elsewhere_once_it_is_silent() {
+        let [start, later] = [0, 10_000_000_000].map(Ticks::from_ns);
+        let client =
+            Half::default().after(SYN, false, start).after(ACK, false, start).after(FIN | ACK, false, start);
+        let one_way = Halves { client, server: Half::ONE_WAY };
+        assert_eq!(
+            (state_of(one_way, start), state_of(one_way, later)),
+            (FlowState::HalfClosed, FlowState::Closed)
+        );
+        let both_ways = Halves { client, ..established() };
+        assert_eq!(state_of(both_ways, later), FlowState::HalfClosed);
     }
 
     #[test]

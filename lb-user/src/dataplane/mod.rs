@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::{Ebpf, EbpfError};
-use lb_common::endpoint::UDP;
+use lb_common::endpoint::{Address, UDP};
 use lb_common::steer::NO_BACKEND;
 use lb_common::tables::service_flags;
 use lb_common::{
@@ -223,6 +223,38 @@ impl Dataplane {
         }
     }
 
+    /// Makes a service unknown: its packets are none of ours from now on.
+    pub fn remove_service(&mut self, id: ServiceId) {
+        self.listeners.withdraw(id, NO_BACKEND);
+        self.steer(id, Steer::default());
+    }
+
+    /// Makes a backend unknown: packets that are pinned to it are treated as those of flows without an entry.
+    pub fn remove_backend(&mut self, service: ServiceId, id: BackendId) -> Result<(), TableError> {
+        self.listeners.withdraw(service, id);
+        self.set_backend_state(id, BackendState::Absent)
+    }
+
+    /// Detaches what is attached by the link that is pinned under this name; no such link is no error.
+    pub fn detach(&mut self, link: &str) -> io::Result<()> {
+        match fs::remove_file(self.pins.join(link)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The names under which links are pinned that begin with `prefix`.
+    pub fn links(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(&self.pins)?.collect::<io::Result<Vec<_>>>()?;
+        let names = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter(|name| name.starts_with(prefix)).collect())
+    }
+
+    /// Groups of ports that the tables have for services with `snat`.
+    pub fn snat_groups(&self) -> u32 {
+        self.table.settings().snat_groups
+    }
+
     /// Changes where replies of a service go.
     pub fn set_uplink(&mut self, id: ServiceId, uplink: NextHop) -> Result<(), TableError> {
         let mut services = self.array::<Service>("SERVICES")?;
@@ -236,6 +268,14 @@ impl Dataplane {
         let mut backends = self.array::<Backend>("BACKENDS")?;
         let mut backend = backends.get(&u32::from(id), 0).map_err(refused("BACKENDS"))?;
         backend.hop = hop;
+        backends.set(u32::from(id), backend, 0).map_err(refused("BACKENDS"))
+    }
+
+    /// Changes where packets to a backend go, and our own address on the way there.
+    pub fn set_backend_way(&mut self, id: BackendId, hop: NextHop, local: Address) -> Result<(), TableError> {
+        let mut backends = self.array::<Backend>("BACKENDS")?;
+        let mut backend = backends.get(&u32::from(id), 0).map_err(refused("BACKENDS"))?;
+        (backend.hop, backend.local) = (hop, local);
         backends.set(u32::from(id), backend, 0).map_err(refused("BACKENDS"))
     }
 

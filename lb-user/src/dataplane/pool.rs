@@ -1,7 +1,9 @@
 //! Pools of backends: filled where no packet looks, then published by one store.
 #![expect(unsafe_code, reason = "membarrier is a bare system call")]
 
+use aya::maps::Array;
 use lb_common::pool::{self, Candidate, Policy, Pool, Unfit, steered_to, steering_to};
+use lb_common::steer::NO_BACKEND;
 use lb_common::{BackendId, ServiceId, Steer};
 use thiserror::Error;
 
@@ -31,6 +33,19 @@ impl Dataplane {
         candidates: &[Candidate],
         draining: BackendId,
     ) -> Result<(), PoolError> {
+        let epoch = self.steering(service).epoch.wrapping_add(1);
+        self.spread_in(service, policy, candidates, draining, epoch)
+    }
+
+    /// The same, as the handover that `epoch` counts.
+    pub fn spread_in(
+        &mut self,
+        service: ServiceId,
+        policy: Policy,
+        candidates: &[Candidate],
+        draining: BackendId,
+        epoch: u32,
+    ) -> Result<(), PoolError> {
         let before = self.steering(service);
         // The buffer that steering does not name, or the first one if no pool is in use yet.
         let buffer = steered_to(before.active).map_or(0, |used| used ^ 1);
@@ -40,9 +55,20 @@ impl Dataplane {
         self.array::<Pool>("POOLS")?
             .set(pool::place(service, buffer), *filled, 0)
             .map_err(refused("POOLS"))?;
-        let epoch = before.epoch.wrapping_add(1);
         self.steer(service, Steer { active: steering_to(buffer), draining, epoch });
         Ok(())
+    }
+
+    /// The backends that new flows of `service` go to: one, those of its pool, or none.
+    pub fn active(&self, service: ServiceId) -> Vec<BackendId> {
+        let active = self.steering(service).active;
+        let Some(buffer) = steered_to(active) else {
+            return Some(active).filter(|id| *id != NO_BACKEND).into_iter().collect();
+        };
+        // A pool that cannot be read names nobody, as a pool that was never filled.
+        let pools = self.ebpf.map("POOLS").and_then(|map| Array::<_, Pool>::try_from(map).ok());
+        let pool = pools.and_then(|pools| pools.get(&pool::place(service, buffer), 0).ok());
+        pool.map(|pool| pool.members().iter().map(|member| member.backend).collect()).unwrap_or_default()
     }
 
     /// Tells the packet path how many flows each backend really has, by backend id: what it counts itself

@@ -60,6 +60,11 @@ pub(super) struct Mappings<W> {
 pub(super) type TupleWords = [u64; WORDS_PER_TUPLE];
 
 impl FlowTable<Words> {
+    /// What the table was made for.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Words of each array for these settings: buckets, tuples, log, heads, lent ports.
     pub(super) fn words(settings: &Settings, cpus: u32) -> [usize; 5] {
         let buckets = settings.bucket_mask as usize + 1;
@@ -83,6 +88,12 @@ impl FlowTable<Words> {
         // A packet that found the entry before it was freed may have written to it since.
         let silent = self.buckets.load(word + 1) == slot.halves;
         silent || !self.buckets.exchange(word, marks, slot.id)
+    }
+
+    /// Takes a flow from its backend, whatever it shows; false if its entry has changed since it was read.
+    pub(super) fn orphan(&self, slot: &Slot) -> bool {
+        let orphaned = Id::from_word(slot.id).orphaned().to_word();
+        self.buckets.exchange(slot.index * 2, slot.id, orphaned)
     }
 
     /// Takes away marks that no flow needs any longer.

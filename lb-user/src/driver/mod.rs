@@ -1,4 +1,96 @@
 //! How a backend's machine is made, started and restarted.
 
+pub mod command;
+mod lives;
 pub mod netns;
 pub mod process;
+
+use std::time::Duration;
+
+use command::CommandDriver;
+use process::{ProcessDriver, Running, Tail};
+
+use crate::recovery::Instance;
+
+/// What starts and stops one backend.
+#[derive(Clone, Debug)]
+pub enum Driver {
+    /// Baton itself, as the parent of a process.
+    Process(ProcessDriver),
+    /// Somebody whom Baton tells to.
+    Command(CommandDriver),
+}
+
+impl Driver {
+    /// Starts a new life of the backend; the error is for people.
+    pub async fn start(&self) -> Result<Instance, String> {
+        match self {
+            Self::Process(driver) => driver.start().await.map_err(|error| error.to_string()),
+            Self::Command(driver) => driver.start().await.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Ends the life of the backend: politely, and after `grace` by force where that is possible.
+    pub async fn stop(&self, grace: Duration) -> Result<(), String> {
+        match self {
+            Self::Process(driver) => driver.stop(grace).await.map_err(|error| error.to_string()),
+            Self::Command(driver) => driver.stop().await.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The life that runs at this moment, as far as anybody can know.
+    pub fn alive(&self) -> Option<Instance> {
+        match self {
+            Self::Process(driver) => driver.alive(),
+            Self::Command(driver) => driver.alive(),
+        }
+    }
+
+    /// Waits until a life has ended by itself and tells how; for ever if nobody can know.
+    pub async fn ended(&self, instance: Instance) -> String {
+        match self {
+            Self::Process(driver) => driver.ended(instance).await,
+            Self::Command(driver) => driver.ended(instance).await,
+        }
+    }
+
+    /// What is recorded of the life that runs, if its process is known.
+    pub fn running(&self) -> Option<Running> {
+        match self {
+            Self::Process(driver) => driver.running(),
+            Self::Command(_) => None,
+        }
+    }
+
+    /// Every process of the life that runs, as far as they are known.
+    pub fn processes(&self) -> Vec<u32> {
+        match self {
+            Self::Process(driver) => driver.processes(),
+            Self::Command(driver) => driver.processes(),
+        }
+    }
+
+    /// What the backend prints from now on, if Baton has it.
+    pub fn tail(&self) -> Option<Tail> {
+        match self {
+            Self::Process(driver) => Some(driver.tail()),
+            Self::Command(_) => None,
+        }
+    }
+
+    /// The last lines that the backend, or the command that was to start it, has printed.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        match self {
+            Self::Process(driver) => driver.last_lines(count),
+            Self::Command(driver) => driver.last_lines(count),
+        }
+    }
+
+    /// Whether Baton can restart the backend at all.
+    pub fn restarts(&self) -> bool {
+        match self {
+            Self::Process(_) => true,
+            Self::Command(driver) => driver.restarts(),
+        }
+    }
+}

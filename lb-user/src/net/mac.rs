@@ -17,6 +17,9 @@ pub struct MacError(String);
 #[serde(try_from = "String", into = "String")]
 pub struct Mac([u8; 6]);
 
+/// How the addresses begin that Baton gives.
+const OURS: [u8; 2] = [0x02, 0xba];
+
 impl Mac {
     /// The address that Baton gives to the interface that carries `address`: locally administered, unicast,
     /// and different for every IPv4 address.
@@ -24,7 +27,14 @@ impl Mac {
     /// An address that is set explicitly also keeps `systemd-udevd` from replacing it after creation.
     pub const fn local_for(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
-        Self([0x02, 0xba, a, b, c, d])
+        let [first, second] = OURS;
+        Self([first, second, a, b, c, d])
+    }
+
+    /// Whether Baton gives such addresses ([`Mac::local_for`]).
+    pub const fn is_ours(self) -> bool {
+        let [first, second, ..] = self.0;
+        first == OURS[0] && second == OURS[1]
     }
 
     /// The six bytes, as they lie in a frame.

@@ -10,7 +10,7 @@ use super::policy::Policy;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 
-/// Where a backend stands in its cycle.
+/// Where a backend stands in its cycle; from any of these an operator may take it to `Maintenance` and back.
 ///
 /// ```text
 ///              passed its checks          handover to it
@@ -41,6 +41,22 @@ pub enum State {
     Recovering,
     /// Its command ended or never came up; it is tried again later.
     Failed,
+    /// An operator holds it out; it keeps its flows, and is neither started nor stopped.
+    Maintenance,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Starting,
+        Self::Standby,
+        Self::Active,
+        Self::Draining,
+        Self::Drained,
+        Self::Recovering,
+        Self::Failed,
+        Self::Maintenance,
+    ];
 }
 
 impl fmt::Display for State {
@@ -53,18 +69,18 @@ impl fmt::Display for State {
             Self::Drained => "drained",
             Self::Recovering => "recovering",
             Self::Failed => "failed",
+            Self::Maintenance => "maintenance",
         })
     }
 }
-
-/// A check that passes takes no longer than this, so a pass may be that much older than its period says.
-const CHECK_DURATION_MS: u64 = 1_000;
 
 /// A backend and what its checks, samples and scans have shown.
 #[derive(Clone, Debug)]
 pub(super) struct Backend {
     pub(super) state: State,
     pub(super) since: Now,
+    /// An operator wants it held out.
+    pub(super) held: bool,
     pub(super) instance: Option<Instance>,
     /// The life that goes on or was the last one.
     pub(super) last_life: Option<Instance>,
@@ -75,8 +91,14 @@ pub(super) struct Backend {
     passed: u32,
     failed: u32,
     last_pass: Option<Now>,
+    /// The failed checks in a row found silence, and nothing else.
+    silent: bool,
+    /// Requests that it had begun to answer when the first of them failed, and when the last one did.
+    turns: Option<(u64, u64)>,
     pub(super) last_finding: Option<Finding>,
     memory: VecDeque<u64>,
+    /// The first sample of this life; 0 if nobody watched it begin.
+    pub(super) fresh_memory: Option<u64>,
     /// Starts that failed in a row.
     pub(super) attempts: u32,
     pub(super) retry_at: Option<Now>,
@@ -90,6 +112,7 @@ impl Backend {
         Self {
             state: State::Starting,
             since: now,
+            held: false,
             instance: None,
             last_life: None,
             ended_early: None,
@@ -97,8 +120,11 @@ impl Backend {
             passed: 0,
             failed: 0,
             last_pass: None,
+            silent: false,
+            turns: None,
             last_finding: None,
             memory: VecDeque::new(),
+            fresh_memory: None,
             attempts: 0,
             retry_at: None,
             empty_since: None,
@@ -113,13 +139,21 @@ impl Backend {
         self.has_worked = false;
         self.forget_checks();
         self.memory.clear();
+        self.fresh_memory = None;
     }
 
     pub(super) fn forget_checks(&mut self) {
         self.passed = 0;
         self.failed = 0;
         self.last_pass = None;
+        self.turns = None;
         self.last_finding = None;
+    }
+
+    /// A check is about to be reported as failed; so many requests have been answered by now.
+    pub(super) fn note_turns(&mut self, turns: u64) {
+        let first = self.turns.filter(|_| self.failed > 0).map_or(turns, |(first, _)| first);
+        self.turns = Some((first, turns));
     }
 
     pub(super) fn note_check(&mut self, result: Result<(), Finding>, now: Now) {
@@ -128,9 +162,13 @@ impl Backend {
                 self.passed = self.passed.saturating_add(1);
                 self.failed = 0;
                 self.last_pass = Some(now);
+                self.turns = None;
                 self.last_finding = None;
             }
+            // Nobody was asked, so nothing is known but why not; passes grow old meanwhile.
+            Err(finding @ Finding::Unchecked(_)) => self.last_finding = Some(finding),
             Err(finding) => {
+                self.silent = finding.is_silence() && (self.silent || self.failed == 0);
                 self.failed = self.failed.saturating_add(1);
                 self.passed = 0;
                 self.last_finding = Some(finding);
@@ -139,6 +177,7 @@ impl Backend {
     }
 
     pub(super) fn note_memory(&mut self, bytes: u64, policy: &Policy) {
+        self.fresh_memory.get_or_insert(bytes);
         self.memory.push_back(bytes);
         while self.memory.len() > policy.ceiling_window.max(1) as usize {
             self.memory.pop_front();
@@ -150,9 +189,9 @@ impl Backend {
         self.empty_since = if open.total() == 0 { self.empty_since.or(Some(now)) } else { None };
     }
 
-    /// It serves, or waits and could.
+    /// It serves, or waits and could, or is out because an operator wants it so.
     pub(super) fn stands(&self) -> bool {
-        matches!(self.state, State::Active | State::Standby)
+        matches!(self.state, State::Active | State::Standby | State::Maintenance)
     }
 
     /// Enough checks in a row have passed.
@@ -165,12 +204,22 @@ impl Backend {
         self.failed >= policy.fall.max(1)
     }
 
-    /// It has passed its checks just now, so a handover to it is safe.
-    pub(super) fn is_ready(&self, policy: &Policy, now: Now) -> bool {
+    /// It fell, nothing was heard of it since, and no client was answered either.
+    pub(super) fn is_silent(&self, policy: &Policy) -> bool {
+        self.has_fallen(policy) && self.silent && self.turns.is_some_and(|(first, last)| first == last)
+    }
+
+    /// Its last check passed, and not long ago.
+    pub(super) fn passes(&self, policy: &Policy, now: Now) -> bool {
         let fresh = self
             .last_pass
-            .is_some_and(|at| now.ms_since(at) <= 2 * policy.check_period_ms + CHECK_DURATION_MS);
-        self.has_risen(policy) && fresh && self.instance.is_some()
+            .is_some_and(|at| now.ms_since(at) <= 2 * policy.check_period_ms + policy.check_timeout_ms);
+        self.passed > 0 && fresh && self.instance.is_some()
+    }
+
+    /// It has passed its checks just now, so a handover to it is safe.
+    pub(super) fn is_ready(&self, policy: &Policy, now: Now) -> bool {
+        self.has_risen(policy) && self.passes(policy, now)
     }
 
     /// The last sample, if enough of the last ones are beyond the ceiling.
@@ -178,6 +227,16 @@ impl Backend {
         let over = self.memory.iter().filter(|bytes| **bytes > policy.ceiling_bytes()).count();
         let hits = u32::try_from(over).unwrap_or(u32::MAX);
         self.memory.back().copied().filter(|_| hits >= policy.ceiling_hits.max(1))
+    }
+
+    /// Its life has gone on for long enough to have aged.
+    pub(super) fn is_of_age(&self, policy: &Policy, now: Now) -> bool {
+        self.instance.is_some_and(|life| now.boot_ms.saturating_sub(life.began_ms()) >= policy.min_uptime_ms)
+    }
+
+    /// It gets no new flows although its life was active once: it failed its checks.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.state == State::Starting && self.instance.is_some() && self.has_worked
     }
 
     /// Scans have found no open flow for the settle time.

@@ -2,6 +2,7 @@
 
 use super::backend::Backend;
 use super::message::{CutFlow, Instance, RequestId};
+use super::policy::NEVER_MS;
 use super::report::{Outcome, Proof, Reason, Report, Times};
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
@@ -13,12 +14,12 @@ pub(super) struct Cycle {
     pub(super) number: u64,
     pub(super) reason: Reason,
     pub(super) from: BackendName,
-    pub(super) to: BackendName,
+    pub(super) to: Option<BackendName>,
     pub(super) begun: Now,
     /// Flows that are left at this moment are cut, on the boot clock.
     pub(super) drain_deadline_ms: u64,
-    /// An operator who waits for the report.
-    pub(super) request: Option<RequestId>,
+    /// Operators who wait for the report.
+    pub(super) requests: Vec<RequestId>,
     pub(super) times: Times,
     pub(super) drain_ms: u64,
     pub(super) at_handover: Option<OpenFlows>,
@@ -31,7 +32,13 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
-    pub(super) fn new(number: u64, reason: Reason, from: BackendName, to: BackendName, now: Now) -> Self {
+    pub(super) fn new(
+        number: u64,
+        reason: Reason,
+        from: BackendName,
+        to: Option<BackendName>,
+        now: Now,
+    ) -> Self {
         Self {
             number,
             reason,
@@ -39,7 +46,7 @@ impl Cycle {
             to,
             begun: now,
             drain_deadline_ms: now.boot_ms,
-            request: None,
+            requests: Vec::new(),
             times: Times { handover_unix_ms: now.unix_ms, ..Times::default() },
             drain_ms: 0,
             at_handover: None,
@@ -47,6 +54,14 @@ impl Cycle {
             before: None,
             stopping: None,
             unseen: None,
+        }
+    }
+
+    /// How long what drains may take yet, for people.
+    pub(super) fn deadline_in_words(&self, now: Now) -> String {
+        match self.drain_deadline_ms {
+            NEVER_MS => "no deadline".to_owned(),
+            at => format!("deadline in {} s", at.saturating_sub(now.boot_ms) / 1000),
         }
     }
 

@@ -50,18 +50,19 @@ pub enum Event {
         /// What it waits for.
         why: String,
     },
-    /// New flows go to another backend from now on.
+    /// New flows go to another backend from now on, or in a pool to the other ones.
     Handover {
         /// The cycle, counted from 1.
         cycle: u64,
         /// The backend that drains.
         from: BackendName,
-        /// The backend that is active now.
-        to: BackendName,
+        /// The backend that is active in its stead; none in a pool.
+        #[serde(default)]
+        to: Option<BackendName>,
         /// Why.
         reason: Reason,
     },
-    /// The new active backend failed while the old one still drained: new flows go back.
+    /// An active backend failed while the old one still drained: new flows go there again.
     RolledBack {
         /// The backend that failed.
         from: BackendName,
@@ -102,6 +103,20 @@ pub enum Event {
         /// From decision to the old backend's return, in milliseconds.
         duration_ms: u64,
     },
+    /// An operator holds a backend out.
+    HeldOut {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A backend is not held out any more.
+    Ready {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// An operator wants no automatic rejuvenation.
+    Paused,
+    /// Rejuvenations are left to the rules again.
+    Resumed,
     /// The journal cannot be written: no rejuvenation starts.
     JournalFailed {
         /// What the system said.
@@ -122,8 +137,11 @@ impl fmt::Display for Event {
                 write!(f, "{backend}: {from} -> {to}: {why}")
             }
             Self::RejuvenationWaits { reason, why } => write!(f, "rejuvenation ({reason}) waits: {why}"),
-            Self::Handover { cycle, from, to, reason } => {
+            Self::Handover { cycle, from, to: Some(to), reason } => {
                 write!(f, "handover {cycle}: new flows go to {to}, {from} drains ({reason})")
+            }
+            Self::Handover { cycle, from, to: None, reason } => {
+                write!(f, "handover {cycle}: new flows go to the others, {from} drains ({reason})")
             }
             Self::RolledBack { from, to, why } => {
                 write!(f, "rolled back: {from} failed ({why}), new flows go to {to} again")
@@ -138,6 +156,10 @@ impl fmt::Display for Event {
                 let seconds = *duration_ms as f64 / 1000.0;
                 write!(f, "rejuvenation {cycle} {outcome} after {seconds:.1} s, {cut} flows cut")
             }
+            Self::HeldOut { backend } => write!(f, "{backend}: held out by the operator"),
+            Self::Ready { backend } => write!(f, "{backend}: no longer held out"),
+            Self::Paused => write!(f, "paused: no automatic rejuvenation"),
+            Self::Resumed => write!(f, "resumed: rejuvenations are left to the rules"),
             Self::JournalFailed { error } => {
                 write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
             }

@@ -3,6 +3,7 @@
 //! One record a line: checksum, sequence number, JSON. A line that is torn or damaged ends what can be
 //! trusted: it and all after it are cut off when the journal is opened, and said aloud.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -27,8 +28,9 @@ pub enum Record {
         cycle: u64,
         /// The backend that will drain.
         from: BackendName,
-        /// The backend that will be active.
-        to: BackendName,
+        /// The backend that will be active in its stead; none in a pool, where the others are.
+        #[serde(default)]
+        to: Option<BackendName>,
         /// The service's epoch after the handover.
         epoch: u32,
         /// Why.
@@ -54,14 +56,63 @@ pub enum Record {
         /// How it ended.
         outcome: Outcome,
     },
+    /// An operator holds a backend out until [`Record::Ready`].
+    HeldOut {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A backend is not held out any more.
+    Ready {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// No automatic rejuvenation until [`Record::Resumed`].
+    Paused,
+    /// Rejuvenations are left to the rules again.
+    Resumed,
 }
 
 impl Record {
-    /// The cycle that it belongs to.
-    pub fn cycle(&self) -> u64 {
+    /// The cycle that it belongs to, if it is about one.
+    pub fn cycle(&self) -> Option<u64> {
         match self {
-            Self::Handover { cycle, .. } | Self::Stopping { cycle, .. } | Self::Ended { cycle, .. } => *cycle,
+            Self::Handover { cycle, .. } | Self::Stopping { cycle, .. } | Self::Ended { cycle, .. } => {
+                Some(*cycle)
+            }
+            Self::HeldOut { .. } | Self::Ready { .. } | Self::Paused | Self::Resumed => None,
         }
+    }
+}
+
+/// What operators have said and not taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Backends that are held out.
+    pub held_out: BTreeSet<BackendName>,
+    /// No automatic rejuvenation.
+    pub paused: bool,
+}
+
+impl Standing {
+    /// What stands at the end of these records.
+    pub fn of(records: &[Record]) -> Self {
+        let mut standing = Self::default();
+        for record in records {
+            match record {
+                Record::HeldOut { backend } => drop(standing.held_out.insert(backend.clone())),
+                Record::Ready { backend } => drop(standing.held_out.remove(backend)),
+                Record::Paused => standing.paused = true,
+                Record::Resumed => standing.paused = false,
+                Record::Handover { .. } | Record::Stopping { .. } | Record::Ended { .. } => {}
+            }
+        }
+        standing
+    }
+
+    /// The records that say the same.
+    fn records(self) -> impl Iterator<Item = Record> {
+        let held_out = self.held_out.into_iter().map(|backend| Record::HeldOut { backend });
+        self.paused.then_some(Record::Paused).into_iter().chain(held_out)
     }
 }
 
@@ -140,15 +191,16 @@ impl Journal {
         written
     }
 
-    /// Keeps only what a resumption needs: the last cycle.
+    /// Keeps only what a resumption needs: what operators have said, and the last cycle.
     fn compact(&mut self, records: &[Record]) -> io::Result<()> {
         // The last one, not the greatest: numbers begin anew after a reboot.
-        let last = records.last().map_or(0, Record::cycle);
+        let last = records.iter().rev().find_map(Record::cycle);
+        let of_cycle = records.iter().filter(|record| record.cycle().is_some() && record.cycle() == last);
         let mut text = Vec::new();
         let mut sequence = self.sequence;
-        for record in records.iter().filter(|record| record.cycle() == last) {
+        for record in Standing::of(records).records().chain(of_cycle.cloned()) {
             sequence += 1;
-            text.extend(line(sequence, record)?);
+            text.extend(line(sequence, &record)?);
         }
         let temporary = self.path.with_extension("new");
         let mut file =
@@ -264,6 +316,32 @@ mod tests {
         assert_eq!(history.records, [ended(19_999)]);
         journal.append(&[ended(20_000)]).unwrap();
         assert_eq!(Journal::open(&path).unwrap().1.records, [ended(19_999), ended(20_000)]);
+    }
+
+    #[test]
+    fn a_large_journal_keeps_what_operators_have_said() {
+        let (_directory, path) = scratch();
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        let (a, b): (BackendName, BackendName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let held_out = |backend: &BackendName| Record::HeldOut { backend: backend.clone() };
+        let said = [held_out(&a), held_out(&b), Record::Paused, Record::Ready { backend: a.clone() }];
+        journal.append(&said).unwrap();
+        journal.append(&(0..20_000).map(ended).collect::<Vec<_>>()).unwrap();
+        drop(Journal::open(&path).unwrap());
+        let (_, history) = Journal::open(&path).unwrap();
+        assert_eq!(history.records, [Record::Paused, held_out(&b), ended(19_999)]);
+        assert_eq!(Standing::of(&history.records), Standing { held_out: [b].into(), paused: true });
+        assert_eq!(Standing::of(&[Record::Paused, Record::Resumed]), Standing::default());
+    }
+
+    #[test]
+    fn a_record_of_before_there_were_pools_is_read() {
+        let old = r#"{"record":"handover","cycle":3,"from":"a","to":"b","epoch":4,"reason":{"code":"operator"},
+            "at":{"boot_ms":1,"unix_ms":2},"drain_deadline_ms":5,"instance":null}"#;
+        let Record::Handover { to, .. } = serde_json::from_str(old).unwrap() else {
+            panic!("another record")
+        };
+        assert_eq!(to, Some("b".parse().unwrap()));
     }
 
     #[test]

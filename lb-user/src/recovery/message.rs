@@ -1,5 +1,6 @@
 //! What the coordinator is told, and what it answers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -15,10 +16,26 @@ use crate::names::BackendName;
 /// One life of a backend's command; a changed one proves a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
-    /// Process id.
+    /// Process id; 0 if nobody tells which process it is.
     pub pid: u32,
-    /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22); of an unknown process,
+    /// when its life began as far as Baton knows, in milliseconds since boot.
     pub start_ticks: u64,
+}
+
+/// Milliseconds of a clock tick: user space sees a hundred of them a second on every architecture.
+const TICK_MS: u64 = 10;
+
+impl Instance {
+    /// Whether its process is known.
+    pub const fn is_known(self) -> bool {
+        self.pid != 0
+    }
+
+    /// When it began, in milliseconds of the boot clock.
+    pub(super) fn began_ms(self) -> u64 {
+        if self.is_known() { self.start_ticks.saturating_mul(TICK_MS) } else { self.start_ticks }
+    }
 }
 
 /// What a failed check found.
@@ -33,6 +50,15 @@ pub enum Finding {
     WrongAnswer(String),
     /// The backend's address cannot be reached.
     Unreachable(String),
+    /// The check itself could not be made, so it says nothing about the backend.
+    Unchecked(String),
+}
+
+impl Finding {
+    /// Nobody answered; the others are wrong answers of somebody.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Refused | Self::TimedOut | Self::Unreachable(_))
+    }
 }
 
 impl fmt::Display for Finding {
@@ -42,18 +68,19 @@ impl fmt::Display for Finding {
             Self::TimedOut => write!(f, "no answer in time"),
             Self::WrongAnswer(what) => write!(f, "wrong answer: {what}"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
+            Self::Unchecked(why) => write!(f, "the check could not be made: {why}"),
         }
     }
 }
 
 /// Where the flows of the service go, by name; [`lb_common::Steer`] is the same by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steering {
-    /// Gets new flows.
-    pub active: Option<BackendName>,
+    /// Get new flows: one backend at most, or in a pool every one that is ready.
+    pub active: BTreeSet<BackendName>,
     /// Gets old flows that have no entry.
     pub draining: Option<BackendName>,
-    /// Counts the handovers.
+    /// Counts the changes of `active`.
     pub epoch: u32,
 }
 
@@ -114,6 +141,14 @@ pub enum Input {
         /// What it found, if it failed.
         result: Result<(), Finding>,
     },
+    /// What the packet path counted for a backend, told right before a failed check of it: whether clients are
+    /// answered although the check was not. Not told where the packet path does not see answers.
+    Answered {
+        /// The backend.
+        backend: BackendName,
+        /// Requests that it has begun to answer, ever.
+        turns: u64,
+    },
     /// A backend's command ended by itself.
     Exited {
         /// The backend.
@@ -150,6 +185,32 @@ pub enum Input {
     Rejuvenate {
         /// The request.
         request: RequestId,
+        /// Of this backend; else of the active one, or in a pool of the one whose life is the longest.
+        backend: Option<BackendName>,
+    },
+    /// An operator wants a backend out: no new flows, and no restart when its flows have ended.
+    Drain {
+        /// The request; it is answered when the backend is held out.
+        request: RequestId,
+        /// The backend.
+        backend: BackendName,
+    },
+    /// An operator is done with a backend that drains or was held out.
+    Ready {
+        /// The request; it is answered at once.
+        request: RequestId,
+        /// The backend.
+        backend: BackendName,
+    },
+    /// An operator wants no automatic rejuvenation from now on.
+    Pause {
+        /// The request; it is answered at once.
+        request: RequestId,
+    },
+    /// An operator leaves rejuvenations to the rules again.
+    Resume {
+        /// The request; it is answered at once.
+        request: RequestId,
     },
     /// An operator wants the drain that is under way to end now; without one, nothing happens.
     Cut,
@@ -163,10 +224,12 @@ pub enum Output {
     /// Make this durable before carrying out anything of the same step. If that fails, the step must not
     /// have happened: see [`super::Coordinator::step`].
     Journal(Record),
-    /// Store the steering word.
+    /// New flows go there from now on.
     Steer(Steering),
     /// Start the backend's command; [`Input::Started`] or [`Input::StartFailed`] answers.
     Start(BackendName),
+    /// Answer the packets of the backend's flows with resets, until it is started or gets new flows again.
+    Refuse(BackendName),
     /// End all processes of the backend; [`Input::Stopped`] answers.
     Stop(BackendName),
     /// Tell who listens.
@@ -177,7 +240,7 @@ pub enum Output {
     Answer {
         /// The request.
         request: RequestId,
-        /// The report, or why nothing was done.
-        result: Result<Box<Report>, String>,
+        /// The report, if what was asked for took a cycle; or why nothing was done.
+        result: Result<Option<Box<Report>>, String>,
     },
 }

@@ -18,4 +18,4 @@ mod tests;
 pub use backend::State;
 pub use coordinator::Coordinator;
 pub use message::{CutFlow, Finding, Input, Instance, Output, RequestId, Steering};
-pub use policy::Policy;
+pub use policy::{Policy, Stragglers};

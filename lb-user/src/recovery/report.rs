@@ -63,6 +63,10 @@ pub enum Outcome {
     NotReady,
     /// The controller died between the decision and the handover, which never happened.
     Undone,
+    /// It drained and was not stopped, because it was needed after all.
+    CalledOff,
+    /// It drained, and is held out as the operator wanted; it was not restarted.
+    HeldOut,
 }
 
 impl fmt::Display for Outcome {
@@ -73,6 +77,8 @@ impl fmt::Display for Outcome {
             Self::RolledBack => "rolled back",
             Self::NotReady => "left the old backend not ready",
             Self::Undone => "was undone before it began",
+            Self::CalledOff => "was called off",
+            Self::HeldOut => "ended with the backend held out",
         })
     }
 }
@@ -112,8 +118,10 @@ pub struct Report {
     pub reason: Reason,
     /// The backend that was rejuvenated.
     pub from: BackendName,
-    /// The backend that took over, or that was active already if a standby is renewed.
-    pub to: BackendName,
+    /// The backend that took over, or that was active already if a standby is renewed; none in a pool, where
+    /// the others did.
+    #[serde(default)]
+    pub to: Option<BackendName>,
     /// How it ended.
     pub outcome: Outcome,
     /// More about the outcome, where there is more to say.
@@ -136,8 +144,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the old backend came back and nothing was lost on the way.
+    /// Whether what was asked for was done, and nothing was lost on the way.
     pub fn is_clean(&self) -> bool {
-        self.outcome == Outcome::Completed
+        matches!(self.outcome, Outcome::Completed | Outcome::HeldOut) && self.cut.is_empty()
     }
 }

@@ -94,9 +94,6 @@ pub enum UpError {
     /// A process that does not end.
     #[error(transparent)]
     Stop(#[from] StopError),
-    /// Told to end; not a failure.
-    #[error("ended")]
-    Ended,
 }
 
 impl UpError {

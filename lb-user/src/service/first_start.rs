@@ -29,10 +29,10 @@ impl Runtime {
 
     pub(super) fn check_first_ready(&mut self) -> Result<(), UpError> {
         let Some(deadline) = self.up_before else { return Ok(()) };
-        let is_ready = |state| matches!(state, State::Active | State::Standby);
+        let is_ready = |state| matches!(state, State::Active | State::Standby | State::Maintenance);
         if self.coordinator.states().all(|(_, state)| is_ready(state)) {
             self.up_before = None;
-            println!("service {} is up at {}: {}", self.spec.name, self.spec.vip, self.roles());
+            println!("service {} is up at {}: {}", self.service.name, self.service.vip, self.roles());
             return Ok(());
         }
         if Now::read().boot_ms < deadline.boot_ms {
@@ -43,8 +43,12 @@ impl Runtime {
         let backend = late.and_then(|name| self.parts.backends.get(&name));
         let pid = backend.and_then(|backend| backend.driver.alive()).map_or(0, |instance| instance.pid);
         let lines = backend.map(|backend| backend.driver.last_lines(LAST_LINES)).unwrap_or_default();
-        let why = diagnosis::explain(self.spec.port, &diagnosis::listeners(pid), &lines);
-        let seconds = self.spec.policy.ready_deadline_ms as f64 / 1000.0;
+        let why = diagnosis::explain(
+            backend.map_or(0, |backend| backend.address.port()),
+            &diagnosis::listeners(pid),
+            &lines,
+        );
+        let seconds = self.policy.ready_deadline_ms as f64 / 1000.0;
         Err(UpError::NeverReady(format!("not ready within {seconds} s: {why}")))
     }
 

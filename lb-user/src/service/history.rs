@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tokio::sync::broadcast;
 
 use crate::clock::Now;
-use crate::driver::process::write_document;
+use crate::documents;
 use crate::names::ServiceName;
 use crate::paths::ServicePaths;
 use crate::recovery::event::{Event, Timed};
@@ -65,7 +65,7 @@ impl History {
     /// Keeps a report.
     pub(super) fn keep(&self, report: &Report) {
         let path = self.reports.join(format!("{}-{}.json", report.times.handover_unix_ms, report.cycle));
-        let written = fs::create_dir_all(&self.reports).and_then(|()| write_document(&path, report));
+        let written = fs::create_dir_all(&self.reports).and_then(|()| documents::write(&path, report));
         if let Err(error) = written {
             tracing::warn!(%error, path = %path.display(), "the drain report could not be kept");
         }

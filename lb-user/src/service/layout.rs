@@ -6,19 +6,19 @@ use lb_common::LAYOUT_VERSION;
 
 use super::UpError;
 use crate::names::ServiceName;
-use crate::paths::ServicePaths;
 
-/// An error if the service is served by a data plane whose tables this build cannot read.
-pub fn ensure_layout(paths: &ServicePaths, name: &ServiceName) -> Result<(), UpError> {
-    match foreign(paths.pinned()) {
+/// An error if the service is served by a data plane, one of those `pinned`, whose tables this build cannot
+/// read.
+pub fn ensure_layout(pinned: &[(u32, PathBuf)], name: &ServiceName) -> Result<(), UpError> {
+    match foreign(pinned) {
         Some((layout, pins)) => Err(UpError::ForeignLayout { name: name.clone(), layout, pins }),
         None => Ok(()),
     }
 }
 
 /// The data plane of another layout, the newest if there are several.
-fn foreign(pinned: Vec<(u32, PathBuf)>) -> Option<(u32, PathBuf)> {
-    pinned.into_iter().rfind(|(layout, _)| *layout != LAYOUT_VERSION)
+pub(super) fn foreign(pinned: &[(u32, PathBuf)]) -> Option<(u32, PathBuf)> {
+    pinned.iter().rfind(|(layout, _)| *layout != LAYOUT_VERSION).cloned()
 }
 
 #[cfg(test)]
@@ -28,9 +28,9 @@ mod tests {
     #[test]
     fn only_another_layout_is_foreign() {
         let at = |layout: u32| (layout, PathBuf::from(format!("/pins/v{layout}/shop")));
-        assert_eq!(foreign(vec![]), None);
-        assert_eq!(foreign(vec![at(LAYOUT_VERSION)]), None);
-        assert_eq!(foreign(vec![at(1), at(LAYOUT_VERSION)]), Some(at(1)));
-        assert_eq!(foreign(vec![at(LAYOUT_VERSION), at(LAYOUT_VERSION + 1)]), Some(at(LAYOUT_VERSION + 1)));
+        assert_eq!(foreign(&[]), None);
+        assert_eq!(foreign(&[at(LAYOUT_VERSION)]), None);
+        assert_eq!(foreign(&[at(1), at(LAYOUT_VERSION)]), Some(at(1)));
+        assert_eq!(foreign(&[at(LAYOUT_VERSION), at(LAYOUT_VERSION + 1)]), Some(at(LAYOUT_VERSION + 1)));
     }
 }

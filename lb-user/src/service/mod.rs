@@ -3,69 +3,115 @@
 //! What always holds: nothing that keeps the service serving belongs to this process. It may be killed at
 //! any moment; the next one opens the same directories and takes everything up.
 
+mod definition;
 mod error;
 mod first_start;
+mod fleet;
+mod flows;
 mod history;
+mod ids;
 mod layout;
-mod names;
+mod operate;
 mod parts;
+mod plane;
+mod registration;
 mod runtime;
-mod spec;
 mod status;
 mod tasks;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::Path;
+
+use lb_common::LAYOUT_VERSION;
+use nix::fcntl::{Flock, FlockArg};
+use procfs::Current;
+use tokio::sync::mpsc;
 
 use crate::api::server;
+use crate::config;
 use crate::dataplane;
 use crate::driver::netns;
 use crate::driver::process::Cgroup;
 use crate::names::ServiceName;
 use crate::paths::{Roots, ServicePaths};
-use lb_common::LAYOUT_VERSION;
-use nix::fcntl::{Flock, FlockArg};
 
+pub use definition::{OwnNetwork, is_embedded};
 pub use error::UpError;
+pub use fleet::{Fleet, FleetError, FleetOptions, unload};
 pub use layout::ensure_layout;
-pub use names::{BackendNames, backend_names};
-pub use spec::{ServiceSpec, load as load_spec};
+pub use registration::{BackendNames, RegisteredBackend, Registration, load as load_registration};
 
-use runtime::Runtime;
+use definition::{STOP_GRACE, policy_of};
+use parts::{Owned, open_own};
+use runtime::{Runtime, Start};
 
-/// Runs a service until it is told to end, and then takes it down; adopts what an earlier controller left.
-pub async fn up(roots: &Roots, mut spec: ServiceSpec) -> Result<(), UpError> {
-    let paths = roots.service(&spec.name);
-    let _lock = lock(&paths, &spec.name)?;
-    ensure_layout(&paths, &spec.name)?;
-    let left = spec::load(&paths)?;
-    let adopting = left.is_some();
-    if let Some(left) = left {
-        left.ensure_same(&spec)?;
-        spec.resolv_conf = left.resolv_conf;
-    }
-    let name = spec.name.clone();
-    match run(roots, &paths, spec, adopting).await {
+/// Runs a service in a network of its own until it is told to end, and then takes it down; adopts what an
+/// earlier controller left.
+pub async fn up(
+    roots: &Roots,
+    service: config::Service,
+    network: OwnNetwork,
+    end: impl Future<Output = ()>,
+) -> Result<(), UpError> {
+    let paths = roots.service(&service.name);
+    let _lock = lock(&paths, &service.name)?;
+    let name = service.name.clone();
+    let adopting = registration::load(&paths)?.is_some();
+    let result = async {
+        let mut runtime = open_embedded(roots, service, &network, Start::MustComeUp).await?;
+        let result = runtime.run(end).await;
+        // A start that is under way must not outrun the removal that may follow.
+        runtime.settle().await;
+        result
+    };
+    match result.await {
         // A fresh start that failed leaves nothing behind; what was adopted goes on serving.
-        Err(error) if adopting && !matches!(error, UpError::Ended) => Err(error),
+        Err(error) if adopting => Err(error),
         result => {
             let removed = remove(roots, &name).await;
-            match result {
-                Ok(()) | Err(UpError::Ended) => removed.map(|_| ()),
-                Err(error) => Err(error),
-            }
+            result.and(removed.map(|_| ()))
         }
     }
 }
 
-async fn run(roots: &Roots, paths: &ServicePaths, spec: ServiceSpec, adopting: bool) -> Result<(), UpError> {
-    let (commands, receiver) = tokio::sync::mpsc::channel(16);
-    let mut runtime = Runtime::prepare(roots, paths, spec, adopting, receiver).await?;
-    server::serve(&paths.socket(), commands).map_err(UpError::files(&paths.socket()))?;
-    let result = runtime.run().await;
-    // A start that is under way must not outrun the removal that may follow.
-    runtime.settle().await;
-    result
+/// Makes or adopts a service with a network of its own, and begins to listen for commands.
+async fn open_embedded(
+    roots: &Roots,
+    service: config::Service,
+    network: &OwnNetwork,
+    start: Start,
+) -> Result<Runtime, UpError> {
+    let paths = roots.service(&service.name);
+    ensure_layout(&paths.pinned(), &service.name)?;
+    let left = registration::load(&paths)?;
+    let owned = Owned { service: &service, network, left };
+    let mut registration = owned.registration();
+    if let Some(left) = &owned.left {
+        left.ensure_same(&registration, start == Start::MustComeUp)?;
+    }
+    let start = if owned.left.is_some() { Start::Adopted } else { start };
+    let parts = open_own(roots, &owned, &mut registration).await?;
+    registration::store(&paths, &registration)?;
+    begin(&paths, service, parts, start)
+}
+
+/// Takes up a service whose parts are there, and begins to listen for commands.
+fn begin(
+    paths: &ServicePaths,
+    service: config::Service,
+    parts: parts::Parts,
+    start: Start,
+) -> Result<Runtime, UpError> {
+    let memory = procfs::Meminfo::current()
+        .map_err(|error| UpError::files(Path::new("/proc/meminfo"))(io::Error::other(error.to_string())))?;
+    let policy = policy_of(&service, memory.mem_total);
+    let (commands, receiver) = mpsc::channel(16);
+    let mut runtime = Runtime::prepare(paths, service, policy, parts, start, receiver)?;
+    let served = server::serve(&paths.socket(), commands).map_err(UpError::files(&paths.socket()))?;
+    runtime.keep(served);
+    Ok(runtime)
 }
 
 /// What [`remove`] found and took away, for people.
@@ -75,14 +121,20 @@ pub type Removed = Vec<String>;
 pub async fn remove(roots: &Roots, name: &ServiceName) -> Result<Removed, UpError> {
     let paths = roots.service(name);
     let mut removed = Vec::new();
-    for backend in netns::backend_names() {
-        let driver = parts::bare_driver(&paths, name, &backend);
+    let mut backends: BTreeSet<_> = netns::backend_names().into_iter().collect();
+    // Of a service whose record is damaged the usual backends are known.
+    if let Ok(Some(registration)) = registration::load(&paths) {
+        backends.extend(registration.backends.into_keys());
+    }
+    let backends: Vec<_> = backends.into_iter().collect();
+    for backend in &backends {
+        let driver = parts::bare_driver(&paths, name, backend);
         if let Some(instance) = driver.alive() {
             removed.push(format!("process {} of {backend}", instance.pid));
         }
-        driver.stop(spec::STOP_GRACE).await?;
+        driver.stop(STOP_GRACE).await?;
     }
-    Cgroup::remove_all(name, &netns::backend_names()).map_err(UpError::files(&paths.run_dir()))?;
+    Cgroup::remove_all(name, &backends).map_err(UpError::files(&paths.run_dir()))?;
     for (_, pins) in paths.pinned() {
         dataplane::unload(&pins).map_err(UpError::files(&pins))?;
         removed.push(format!("pins {}", pins.display()));
@@ -91,6 +143,12 @@ pub async fn remove(roots: &Roots, name: &ServiceName) -> Result<Removed, UpErro
     let pins = paths.pins(LAYOUT_VERSION);
     dataplane::unload(&pins).map_err(UpError::files(&pins))?;
     removed.extend(netns::remove(roots, name).await?.what);
+    forget(&paths)?;
+    Ok(removed)
+}
+
+/// Removes the files of a service, except its reports.
+fn forget(paths: &ServicePaths) -> Result<(), UpError> {
     for path in [paths.journal(), paths.run_dir()] {
         let result = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match result {
@@ -101,12 +159,17 @@ pub async fn remove(roots: &Roots, name: &ServiceName) -> Result<Removed, UpErro
     }
     // Reports stay; an empty directory need not.
     let _ = fs::remove_dir(paths.state_dir());
-    Ok(removed)
+    Ok(())
 }
 
 /// Whether a controller of the service runs.
 pub fn is_running(paths: &ServicePaths) -> bool {
-    let file = fs::File::open(paths.lock());
+    is_locked(&paths.lock())
+}
+
+/// Whether a process holds a lock.
+fn is_locked(path: &Path) -> bool {
+    let file = fs::File::open(path);
     file.is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
 }
 
@@ -118,14 +181,20 @@ pub fn list(roots: &Roots) -> io::Result<Vec<ServiceName>> {
     };
     let mut names: Vec<ServiceName> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|name| roots.service(name).spec().exists())
+        .filter(|name| roots.service(name).registration().exists())
         .collect();
     names.sort();
     Ok(names)
 }
 
+/// Makes this process the one controller of a service, until the lock is dropped.
 fn lock(paths: &ServicePaths, name: &ServiceName) -> Result<Flock<fs::File>, UpError> {
-    fs::create_dir_all(paths.run_dir()).map_err(UpError::files(&paths.run_dir()))?;
-    let file = fs::File::create(paths.lock()).map_err(UpError::files(&paths.lock()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| UpError::Running(name.clone()))
+    try_lock(&paths.run_dir(), &paths.lock())?.ok_or_else(|| UpError::Running(name.clone()))
+}
+
+/// Locks a file, making its directory; `None` if another process holds the lock.
+fn try_lock(directory: &Path, path: &Path) -> Result<Option<Flock<fs::File>>, UpError> {
+    fs::create_dir_all(directory).map_err(UpError::files(directory))?;
+    let file = fs::File::create(path).map_err(UpError::files(path))?;
+    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok())
 }

@@ -1,43 +1,54 @@
 //! The loop: hear, decide, do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::pin;
 use std::time::Duration;
 
-use lb_common::{BackendState, FlowState};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use lb_common::BackendState;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::UpError;
+use super::definition::STOP_GRACE;
 use super::history::History;
 use super::parts::Parts;
-use super::spec::{self, ServiceSpec};
 use super::tasks::{self, Reporter};
-use crate::api::server::{Command, Rejuvenation};
-use crate::api::status::Cut;
+use crate::api::server::{Command, Operated, Served};
+use crate::api::status::{Cut, Done};
 use crate::clock::Now;
+use crate::config;
 use crate::names::BackendName;
-use crate::paths::{Roots, ServicePaths};
+use crate::paths::ServicePaths;
 use crate::probe::Sample;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Journal, Record};
-use crate::recovery::{Coordinator, CutFlow, Input, Output, RequestId};
+use crate::recovery::{Coordinator, CutFlow, Input, Output, Policy, RequestId};
 
 /// How often flows are counted while something drains.
 const DRAIN_SCAN: Duration = Duration::from_millis(50);
 /// How often flows are counted, aged and deadlines looked at otherwise.
 const IDLE_SCAN: Duration = Duration::from_millis(500);
-/// How often silent flows are forgotten.
-const FORGET_PERIOD_MS: u64 = 2_000;
 /// How often a journal that failed is tried again.
 const JOURNAL_RETRY_MS: u64 = 1_000;
 /// Inputs that may wait.
 const QUEUE: usize = 256;
 
+/// In which way a controller takes up a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// It was there, with its flows.
+    Adopted,
+    /// It is new; a backend that does not come up is tried again.
+    New,
+    /// It is new, and comes up at once or not at all.
+    MustComeUp,
+}
+
 /// A running controller.
 pub(super) struct Runtime {
-    pub(super) spec: ServiceSpec,
+    pub(super) service: config::Service,
+    pub(super) policy: Policy,
     pub(super) parts: Parts,
     pub(super) coordinator: Coordinator,
     journal: Journal,
@@ -46,55 +57,63 @@ pub(super) struct Runtime {
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
     reporter: Reporter,
+    /// What watches the backends, for as long as the runtime is there.
+    _watchers: JoinSet<()>,
     /// Starts and stops under way.
     actions: JoinSet<()>,
     commands: mpsc::Receiver<Command>,
-    waiting: HashMap<RequestId, oneshot::Sender<Rejuvenation>>,
-    next_request: RequestId,
-    forgot_at: Now,
+    /// The control socket.
+    served: Option<Served>,
+    pub(super) waiting: HashMap<RequestId, oneshot::Sender<Operated>>,
+    pub(super) next_request: RequestId,
     /// Until the service has been up once, a command that fails ends the whole.
     pub(super) up_before: Option<Now>,
-    /// The backend whose drain an operator has ended, until it is stopped, and what was open there.
-    cuts: Option<(BackendName, Vec<CutFlow>)>,
+    /// The backends whose flows are refused, until they are stopped, and what was open there.
+    pub(super) cuts: BTreeMap<BackendName, Vec<CutFlow>>,
+    /// The dead whose processes are being killed: their sockets' own ends tell clients even sooner.
+    pub(super) dying: BTreeSet<BackendName>,
 }
 
 impl Runtime {
-    /// Makes or adopts all parts and takes the first step.
-    pub(super) async fn prepare(
-        roots: &Roots,
+    /// Takes the first step of a service whose parts are there.
+    pub(super) fn prepare(
         paths: &ServicePaths,
-        mut spec: ServiceSpec,
-        adopting: bool,
+        service: config::Service,
+        policy: Policy,
+        parts: Parts,
+        start: Start,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, UpError> {
-        let parts = Parts::open(roots, paths, &mut spec, adopting).await?;
-        spec::store(paths, &spec)?;
         let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
         if past.discarded > 0 {
             tracing::warn!(bytes = past.discarded, "the end of the journal was damaged and has been cut off");
         }
         let now = Now::read();
-        let mut history = History::open(&spec.name, paths);
-        let (coordinator, outputs) = if adopting {
+        let mut history = History::open(&service.name, paths);
+        let (coordinator, outputs) = if start == Start::Adopted {
             let alive = parts.backends.iter().map(|(name, b)| (name.clone(), b.driver.alive())).collect();
-            let (name, policy) = (spec.name.clone(), spec.policy.clone());
-            Coordinator::resume(name, policy, &alive, parts.steering(), &past.records, now)
+            let name = service.name.clone();
+            Coordinator::resume(name, policy.clone(), &alive, parts.steering(), &past.records, now)
         } else {
             history.note(Event::ControllerStarted { adopted: false }, now);
             let names = parts.backends.keys().cloned();
-            Coordinator::new(spec.name.clone(), spec.policy.clone(), names, now)
+            Coordinator::new(service.name.clone(), policy.clone(), names, &past.records, now)
         };
         let (reporter, inputs) = mpsc::channel(QUEUE);
+        let mut watchers = JoinSet::new();
         let samples = parts
             .backends
             .iter()
             .map(|(name, backend)| {
-                (name.clone(), tasks::watch_backend(name, backend, &spec, &parts.balancer, &reporter))
+                let origin = &parts.origin;
+                let samples = tasks::watch_backend(name, backend, &service, origin, &reporter, &mut watchers);
+                (name.clone(), samples)
             })
             .collect();
-        let up_before = (!adopting).then(|| now.plus_ms(spec.policy.ready_deadline_ms));
+        let up_before = (start == Start::MustComeUp).then(|| now.plus_ms(policy.ready_deadline_ms));
         let mut runtime = Self {
-            spec,
+            service,
+            policy,
             parts,
             coordinator,
             journal,
@@ -104,29 +123,45 @@ impl Runtime {
             inputs,
             reporter,
             actions: JoinSet::new(),
+            _watchers: watchers,
             commands,
             waiting: HashMap::new(),
             next_request: 0,
-            forgot_at: now,
             up_before,
-            cuts: None,
+            served: None,
+            cuts: BTreeMap::new(),
+            dying: BTreeSet::new(),
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
         Ok(runtime)
     }
 
-    /// Serves until a signal comes; [`UpError::Ended`] is the good end.
-    pub(super) async fn run(&mut self) -> Result<(), UpError> {
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
+    /// Keeps the control socket for as long as the runtime is there.
+    pub(super) fn keep(&mut self, served: Served) {
+        self.served = Some(served);
+    }
+
+    /// What outlives the runtime.
+    pub(super) fn into_parts(self) -> Parts {
+        self.parts
+    }
+
+    /// Serves until it is told to end.
+    pub(super) async fn run(&mut self, end: impl Future<Output = ()>) -> Result<(), UpError> {
+        let mut end = pin!(end);
         let mut scan_at = Instant::now();
         loop {
             tokio::select! {
-                _ = terminate.recv() => return self.end(),
-                _ = interrupt.recv() => return self.end(),
+                () = &mut end => {
+                    self.history.note(Event::ControllerStopped, Now::read());
+                    return Ok(());
+                }
                 Some(input) = self.inputs.recv() => {
                     self.check_first_start(&input)?;
+                    self.bring_evidence(&input);
+                    self.refuse_survivors(&input);
+                    self.forget_stopped(&input);
                     self.step(&input);
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
@@ -151,11 +186,6 @@ impl Runtime {
         while self.actions.join_next().await.is_some() {}
     }
 
-    fn end(&mut self) -> Result<(), UpError> {
-        self.history.note(Event::ControllerStopped, Now::read());
-        Err(UpError::Ended)
-    }
-
     fn watch_adopted(&self) {
         for (name, backend) in &self.parts.backends {
             if let Some(instance) = backend.driver.alive() {
@@ -165,7 +195,7 @@ impl Runtime {
     }
 
     /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
-    fn step(&mut self, input: &Input) {
+    pub(super) fn step(&mut self, input: &Input) {
         let now = Now::read();
         loop {
             let mut next = self.coordinator.clone();
@@ -178,6 +208,7 @@ impl Runtime {
                     self.carry_out(outputs, now);
                     if handed_over {
                         // What was open at the handover is known only now: short flows end at once.
+                        self.parts.plane.forget_counts();
                         self.report_flows();
                     }
                     return;
@@ -200,32 +231,43 @@ impl Runtime {
     }
 
     fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
+        let ends = |output: &Output| match output {
+            Output::Stop(name) => Some(name.clone()),
+            _ => None,
+        };
+        let stopped: BTreeSet<_> = outputs.iter().filter_map(ends).collect();
         for output in outputs {
             match output {
                 Output::Journal(_) => {}
                 Output::Steer(steering) => {
                     // One that has to serve again after all is refused no longer.
-                    let again = self.cuts.take_if(|(backend, _)| steering.active.as_ref() == Some(backend));
-                    if let Some((backend, _)) = again {
-                        self.set_backend_state(&backend, BackendState::Present);
+                    for backend in &steering.active {
+                        if self.cuts.remove(backend).is_some() {
+                            self.parts.set_backend_state(backend, BackendState::Present);
+                        }
                     }
                     self.parts.steer(&steering);
                 }
                 Output::Start(name) => {
-                    self.set_backend_state(&name, BackendState::Present);
                     if let Some(backend) = self.parts.backends.get(&name) {
-                        let start = tasks::start(name, backend.driver.clone(), self.reporter.clone());
+                        self.parts.set_backend_state(&name, BackendState::Present);
+                        let start = tasks::start(name.clone(), backend.driver.clone(), self.reporter.clone());
                         self.actions.spawn(start);
                     }
                 }
+                Output::Refuse(name) if stopped.contains(&name) && self.is_killed_at_once(&name) => {
+                    let open = self.open_flows(&name);
+                    self.cuts.insert(name.clone(), open);
+                    self.dying.insert(name);
+                }
+                Output::Refuse(name) => drop(self.refuse_flows(&name)),
                 Output::Stop(name) => {
-                    let cut = match self.cuts.take_if(|(backend, _)| *backend == name) {
-                        // What the operator has cut has ended since.
-                        Some((_, cut)) => cut,
-                        None => self.open_flows(&name),
-                    };
+                    // What has been refused has ended since.
+                    let cut = self.cuts.remove(&name).unwrap_or_else(|| self.open_flows(&name));
+                    let grace = if self.dying.contains(&name) { Duration::ZERO } else { STOP_GRACE };
                     if let Some(backend) = self.parts.backends.get(&name) {
-                        let stop = tasks::stop(name, backend.driver.clone(), cut, self.reporter.clone());
+                        let stop =
+                            tasks::stop(name, backend.driver.clone(), grace, cut, self.reporter.clone());
                         self.actions.spawn(stop);
                     }
                 }
@@ -234,52 +276,21 @@ impl Runtime {
                 Output::Answer { request, result } => {
                     if let Some(answer) = self.waiting.remove(&request) {
                         // Whoever asked may have gone.
-                        let _ = answer.send(result.map(Some));
+                        let _ = answer.send(result.map(Done::with));
                     }
                 }
             }
         }
     }
 
-    /// The flows that a stop of this backend would cut.
-    fn open_flows(&mut self, name: &BackendName) -> Vec<CutFlow> {
-        let Some(id) = self.parts.backends.get(name).map(|backend| backend.id) else { return Vec::new() };
-        let flows = self.parts.dataplane.flows(&self.spec.timeouts);
-        let open = flows.iter().filter(|flow| flow.backend == id && flow.state != FlowState::Closed);
-        open.map(|flow| CutFlow {
-            client: flow.client,
-            state: flow.state.name().to_owned(),
-            idle_ms: flow.idle_ms,
-            awaiting_response: flow.awaits_response,
-        })
-        .collect()
-    }
-
     fn scan(&mut self) {
         let now = Now::read();
-        if now.ms_since(self.forgot_at) >= FORGET_PERIOD_MS {
-            self.forgot_at = now;
-            self.parts.dataplane.forget_expired(&self.spec.timeouts);
-        }
+        self.parts.plane.forget_expired(now);
         self.retry_journal(now);
         if self.coordinator.wants_flows() {
             self.report_flows();
         } else {
             self.step(&Input::Tick);
-        }
-    }
-
-    /// Counts the open flows of each backend and tells the coordinator.
-    fn report_flows(&mut self) {
-        let counts = self.parts.dataplane.count_flows(&self.spec.timeouts);
-        let open: Vec<_> = self
-            .parts
-            .backends
-            .iter()
-            .map(|(name, backend)| (name.clone(), counts[usize::from(backend.id)].open))
-            .collect();
-        for (backend, open) in open {
-            self.step(&Input::Flows { backend, open });
         }
     }
 
@@ -302,16 +313,7 @@ impl Runtime {
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Cut(answer) => drop(answer.send(self.cut())),
             Command::Events(answer) => drop(answer.send(self.history.follow())),
-            Command::Rejuvenate { answer, wait } => {
-                self.next_request += 1;
-                let request = self.next_request;
-                self.waiting.insert(request, answer);
-                self.step(&Input::Rejuvenate { request });
-                // Still unanswered means begun.
-                if !wait && let Some(answer) = self.waiting.remove(&request) {
-                    let _ = answer.send(Ok(None));
-                }
-            }
+            Command::Operate { verb, how, answer } => self.operate(verb, how, answer),
         }
     }
 
@@ -320,28 +322,13 @@ impl Runtime {
         let Some(backend) = self.coordinator.draining_backend().cloned() else {
             return Err("nothing drains, so there is nothing to cut".into());
         };
-        let open = self.open_flows(&backend);
-        let flows = open.len() as u64;
+        let flows = self.refuse_flows(&backend) as u64;
         tracing::info!(%backend, flows, "the operator ends the drain");
-        // Their clients learn at their next packet, and not when the processes are gone.
-        self.set_backend_state(&backend, BackendState::Refused);
-        self.cuts = Some((backend.clone(), open));
         self.step(&Input::Cut);
+        self.parts.plane.forget_counts();
         self.report_flows();
         Ok(Cut { backend, flows })
     }
-
-    /// Says what becomes of packets that are pinned to a backend.
-    fn set_backend_state(&mut self, name: &BackendName, state: BackendState) {
-        let Some(id) = self.parts.backends.get(name).map(|backend| backend.id) else { return };
-        if let Err(error) = self.parts.dataplane.set_backend_state(id, state) {
-            tracing::error!(backend = %name, %error, "the state of the backend could not be written");
-        }
-    }
-}
-
-fn listen(kind: SignalKind) -> Result<Signal, UpError> {
-    signal(kind).map_err(UpError::files(std::path::Path::new("signal handler")))
 }
 
 fn records(outputs: &[Output]) -> Vec<Record> {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use lb_common::response::Times;
+
 use super::runtime::Runtime;
-use crate::api::status::{BackendStatus, PacketCount, ServiceStatus};
+use crate::api::status::{BackendStatus, FirstByte, PacketCount, ServiceStatus};
 use crate::clock::Now;
 use crate::flow_counts::FlowCounts;
 use crate::names::BackendName;
@@ -11,18 +13,20 @@ use crate::recovery::State;
 
 impl Runtime {
     pub(super) fn status(&self) -> ServiceStatus {
-        let flows = self.parts.dataplane.count_flows(&self.spec.timeouts);
+        let now = Now::read();
+        let flows = self.parts.plane.counts(now);
         let states: BTreeMap<_, _> = self.coordinator.states().collect();
         let backends =
             self.parts.backends.keys().map(|name| self.backend_status(name, &flows, states.get(name)));
-        let packets = self.parts.dataplane.reasons().unwrap_or_default();
+        let packets = self.parts.plane.tables().service_reasons(Some(self.parts.id)).unwrap_or_default();
         ServiceStatus {
-            service: self.spec.name.clone(),
-            vip: self.spec.vip,
+            service: self.service.name.clone(),
+            vip: self.service.vip,
             controller: Some(std::process::id()),
             epoch: self.coordinator.steering().epoch,
             rejuvenations: self.coordinator.cycles(),
-            activity: self.coordinator.activity(Now::read()),
+            activity: self.coordinator.activity(now),
+            paused: self.coordinator.is_paused(),
             backends: backends.flatten().collect(),
             packets: packets
                 .into_iter()
@@ -40,18 +44,30 @@ impl Runtime {
     ) -> Option<BackendStatus> {
         let backend = self.parts.backends.get(name)?;
         let running = backend.driver.running();
+        let alive = backend.driver.alive().filter(|instance| instance.is_known());
         let sample = self.samples.get(name).and_then(|sample| *sample.borrow());
-        let counters = self.parts.dataplane.backend_counters(backend.id).unwrap_or_default();
+        let tables = self.parts.plane.tables();
+        let counters = tables.backend_counters(backend.id).unwrap_or_default();
+        let times = tables.response_times(backend.id).unwrap_or_default();
         Some(BackendStatus {
             name: name.clone(),
             state: state.map(ToString::to_string).unwrap_or_default(),
             address: backend.address,
-            pid: running.as_ref().map(|running| running.instance.pid),
+            pid: alive.map(|instance| instance.pid),
             started_unix_ms: running.map(|running| running.started_unix_ms),
             memory_rss_bytes: sample.map(|sample| sample.memory_rss_bytes),
-            memory_limit_bytes: self.spec.policy.memory_limit_bytes,
+            memory_limit_bytes: self.policy.memory_limit_bytes,
             flows: flows[usize::from(backend.id)],
             flows_total: counters.flows_new,
+            counters: counters.named().map(|(counter, count, _)| (counter.to_owned(), count)).collect(),
+            first_byte: first_byte(&times),
         })
     }
+}
+
+fn first_byte(times: &Times) -> Vec<FirstByte> {
+    let buckets = times.0.iter().enumerate().filter(|(_, responses)| **responses > 0);
+    buckets
+        .map(|(bucket, responses)| FirstByte { before_us: Times::upper_us(bucket), responses: *responses })
+        .collect()
 }

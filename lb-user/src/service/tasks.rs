@@ -4,72 +4,123 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::definition::millis;
 use super::parts::BackendParts;
-use super::spec::{STOP_GRACE, ServiceSpec};
-use crate::check;
-use crate::driver::process::{ProcessDriver, Tail};
-use crate::names::BackendName;
+use crate::check::{self, Judge, Target, Timing};
+use crate::clock::Now;
+use crate::config;
+use crate::driver::Driver;
+use crate::driver::process::Tail;
+use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::probe;
-use crate::recovery::{CutFlow, Input, Instance};
+use crate::recovery::{CutFlow, Finding, Input, Instance};
 
 /// What a task has to tell.
 pub(super) type Reporter = mpsc::Sender<Input>;
 
-/// A check that takes longer than this has failed.
-const CHECK_LIMIT: Duration = Duration::from_secs(1);
+/// Keeps the checks of backends that were started together from falling into step, in percent.
+const CHECK_JITTER_PERCENT: u8 = 10;
 /// How often new output of the commands is looked for.
 const OUTPUT_PERIOD: Duration = Duration::from_millis(100);
 
-/// Starts the tasks that watch one backend; they end with the runtime. The receiver gets each sample.
+/// Starts the tasks that watch one backend; they end when `watchers` is dropped. The receiver gets each sample.
 pub(super) fn watch_backend(
     name: &BackendName,
     parts: &BackendParts,
-    spec: &ServiceSpec,
-    balancer: &Arc<NetnsHandle>,
+    service: &config::Service,
+    origin: &Arc<NetnsHandle>,
     reporter: &Reporter,
+    watchers: &mut JoinSet<()>,
 ) -> watch::Receiver<Option<probe::Sample>> {
     let (sampled, samples) = watch::channel(None);
-    tokio::spawn(check_forever(
+    watchers.spawn(check_forever(
         name.clone(),
         parts.driver.clone(),
-        Question::of(parts, spec, balancer),
+        Question::of(name, parts, service, origin),
         reporter.clone(),
     ));
-    let period = Duration::from_millis(spec.probe_period_ms);
-    tokio::spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter.clone(), sampled));
-    tokio::spawn(show_output(name.clone(), parts.driver.tail()));
+    let period = service.rejuvenation.probe_interval;
+    watchers.spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter.clone(), sampled));
+    if let Some(tail) = parts.driver.tail() {
+        watchers.spawn(show_output(name.clone(), tail));
+    }
     samples
 }
 
-/// What a backend is asked, from where and how often.
+/// What a backend is asked, from where and when.
 struct Question {
     what: check::Check,
-    balancer: Arc<NetnsHandle>,
-    address: std::net::SocketAddrV4,
-    period: Duration,
+    origin: Arc<NetnsHandle>,
+    target: Target,
+    timing: Timing,
 }
 
 impl Question {
-    fn of(parts: &BackendParts, spec: &ServiceSpec, balancer: &Arc<NetnsHandle>) -> Self {
-        Self {
-            what: spec.check.clone(),
-            balancer: Arc::clone(balancer),
+    fn of(
+        name: &BackendName,
+        parts: &BackendParts,
+        service: &config::Service,
+        origin: &Arc<NetnsHandle>,
+    ) -> Self {
+        let target = Target {
             address: parts.address,
-            period: Duration::from_millis(spec.policy.check_period_ms),
-        }
+            service: Some(service.name.clone()),
+            backend: Some(name.clone()),
+        };
+        let check = &service.check;
+        let timing = Timing {
+            interval_ms: millis(check.interval),
+            fast_interval_ms: millis(check.fast_interval),
+            timeout_ms: millis(check.timeout),
+            jitter_percent: CHECK_JITTER_PERCENT,
+            rise: check.rise,
+            fall: check.fall,
+            window: None,
+        };
+        Self { what: check.what.clone(), origin: Arc::clone(origin), target, timing }
+    }
+
+    /// Differs between backends, and is the same at each start.
+    fn seed(&self) -> u64 {
+        let of = |name: Option<&str>| u64::from(crc32fast::hash(name.unwrap_or_default().as_bytes()));
+        let Target { service, backend, .. } = &self.target;
+        of(service.as_ref().map(ServiceName::as_str)) << 32 | of(backend.as_ref().map(BackendName::as_str))
     }
 }
 
-async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Question, reporter: Reporter) {
-    let mut ticks = interval(question.period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn check_forever(backend: BackendName, driver: Driver, question: Question, reporter: Reporter) {
+    let mut judge = Judge::new(question.timing, question.seed());
+    let limit = Duration::from_millis(question.timing.timeout_ms);
+    let mut life = None;
+    let mut next = judge.first(Now::read());
     loop {
-        ticks.tick().await;
-        let Some(instance) = driver.alive() else { continue };
-        let result = check::run(&question.what, &question.balancer, question.address, CHECK_LIMIT).await;
+        sleep(Duration::from_millis(next.ms_since(Now::read()))).await;
+        let alive = driver.alive();
+        if alive != life {
+            judge.forget();
+            life = alive;
+        }
+        let Some(instance) = alive else {
+            next = Now::read().plus_ms(question.timing.fast_interval_ms.max(1));
+            continue;
+        };
+        let target = question.target.clone();
+        let result = check::run(&question.what, &question.origin, target, limit).await;
+        let now = Now::read();
+        next = match &result {
+            Err(Finding::Unchecked(_)) => judge.again(now),
+            seen => {
+                let judgement = judge.next(seen.is_ok(), now);
+                if let Some(verdict) = judgement.change {
+                    tracing::debug!(%backend, ?verdict, "the checks of a backend have come to a verdict");
+                }
+                judgement.next
+            }
+        };
         if reporter.send(Input::Checked { backend: backend.clone(), instance, result }).await.is_err() {
             return;
         }
@@ -78,7 +129,7 @@ async fn check_forever(backend: BackendName, driver: ProcessDriver, question: Qu
 
 async fn probe_forever(
     backend: BackendName,
-    driver: ProcessDriver,
+    driver: Driver,
     period: Duration,
     reporter: Reporter,
     sampled: watch::Sender<Option<probe::Sample>>,
@@ -87,7 +138,7 @@ async fn probe_forever(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Some(instance) = driver.alive() else {
+        let Some(instance) = driver.alive().filter(|instance| instance.is_known()) else {
             sampled.send_replace(None);
             continue;
         };
@@ -115,31 +166,38 @@ async fn show_output(backend: BackendName, mut tail: Tail) {
 }
 
 /// Starts a backend's command and reports how that went.
-pub(super) async fn start(backend: BackendName, driver: ProcessDriver, reporter: Reporter) {
+pub(super) async fn start(backend: BackendName, driver: Driver, reporter: Reporter) {
     let input = match driver.start().await {
         Ok(instance) => {
             watch_end(backend.clone(), driver, instance, reporter.clone());
             Input::Started { backend, instance }
         }
-        Err(error) => Input::StartFailed { backend, error: error.to_string() },
+        Err(error) => Input::StartFailed { backend, error },
     };
     // A runtime that has ended needs no report.
     let _ = reporter.send(input).await;
 }
 
 /// Reports the end of a life, whenever that comes.
-pub(super) fn watch_end(backend: BackendName, driver: ProcessDriver, instance: Instance, reporter: Reporter) {
+pub(super) fn watch_end(backend: BackendName, driver: Driver, instance: Instance, reporter: Reporter) {
     tokio::spawn(async move {
         let status = driver.ended(instance).await;
         let _ = reporter.send(Input::Exited { backend, instance, status }).await;
     });
 }
 
-/// Ends a backend's processes and reports it with the flows that this cut.
-pub(super) async fn stop(backend: BackendName, driver: ProcessDriver, cut: Vec<CutFlow>, reporter: Reporter) {
-    let input = match driver.stop(STOP_GRACE).await {
+/// Ends a backend's processes, those that do not end within `grace` by force, and reports it with the flows
+/// that this cut.
+pub(super) async fn stop(
+    backend: BackendName,
+    driver: Driver,
+    grace: Duration,
+    cut: Vec<CutFlow>,
+    reporter: Reporter,
+) {
+    let input = match driver.stop(grace).await {
         Ok(()) => Input::Stopped { backend, cut },
-        Err(error) => Input::StartFailed { backend, error: error.to_string() },
+        Err(error) => Input::StartFailed { backend, error },
     };
     let _ = reporter.send(input).await;
 }

@@ -125,6 +125,11 @@ impl Lab {
         });
     }
 
+    /// Starts the controller again with the same command line, whatever becomes of it.
+    pub fn start_again(&mut self) {
+        self.start();
+    }
+
     /// Starts the controller again, which is to refuse; its exit code, and what it said.
     pub fn up_refused(&mut self) -> (Option<i32>, String) {
         self.start();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use super::Plane;
+use super::Site;
 use crate::lab::{PATIENCE, eventually};
 
 /// Bytes of a datagram: its number, and as much again as makes it an ordinary one.
@@ -18,7 +18,7 @@ pub struct Conversations {
     threads: Vec<JoinHandle<Vec<u8>>>,
 }
 
-impl Plane {
+impl Site {
     /// Starts `count` conversations from a client.
     pub fn conversations(&self, client: usize, count: usize) -> Conversations {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

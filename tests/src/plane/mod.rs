@@ -18,30 +18,33 @@
 #![expect(clippy::missing_panics_doc, reason = "a test fails by a panic, wherever in the plane")]
 
 mod conversations;
+mod governed;
 mod machine;
 mod options;
 mod requests;
 mod router;
+mod site;
 mod wiring;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use baton::dataplane::{AttachPoint, Dataplane, FlowRecord, FlowTimeouts, Mode, Sizes, XdpProgram, unload};
 use baton::flow_counts::OpenFlows;
-use lb_common::endpoint::TCP;
 use lb_common::snat::PortRange;
-use lb_common::{Backend, BackendId, Endpoint, Forwarding, NextHop, Service, ServiceId, Steer};
+use lb_common::{Backend, BackendId, Endpoint, NextHop, Service, ServiceId, Steer};
 
 use crate::lab::eventually;
 use crate::pins;
 
 pub use conversations::{Conversations, ask};
+pub use governed::{Governed, backend_name};
 pub use machine::Machine;
 pub use options::{Family, Layout, Options};
 pub use requests::{Requests, assert_nothing_lost};
-use wiring::Wiring;
+pub use site::Site;
 
 /// The service of every plane.
 pub const SERVICE: ServiceId = 3;
@@ -58,11 +61,8 @@ const SNAT_PORTS: PortRange = PortRange { first: 20_000, count: 10_000, group: 0
 pub struct Plane {
     /// The data plane.
     pub dataplane: Dataplane,
-    /// What it was made from.
-    pub options: Options,
-    wiring: Wiring,
+    site: Site,
     pins: PathBuf,
-    services: Vec<machine::Running>,
 }
 
 /// The id of the backend of this number.
@@ -74,59 +74,13 @@ impl Plane {
     /// Lays the cables and sets the data plane to work: new flows go to backend 0, where nothing listens yet.
     pub fn new(options: Options) -> Self {
         let pins = pins::fresh();
-        let wiring = Wiring::lay(&options);
+        let site = Site::new(options);
         let sizes = Sizes { flows: FLOWS, snat_services: u32::from(options.snat) };
         let dataplane = Dataplane::open(&pins, sizes).expect("a kernel that loads XDP programs");
-        let mut plane = Self { dataplane, options, wiring, pins, services: Vec::new() };
+        let mut plane = Self { dataplane, site, pins };
         plane.tell_all();
         plane.attach_all();
         plane
-    }
-
-    /// Where clients reach the service.
-    pub fn vip(&self) -> SocketAddr {
-        let is_rewritten = matches!(self.options.forwarding, Forwarding::Nat);
-        (self.wiring.vip, if is_rewritten { VIP_PORT } else { BACKEND_PORT }).into()
-    }
-
-    /// A client's machine.
-    pub fn client(&self, number: usize) -> &Machine {
-        &self.wiring.clients[number]
-    }
-
-    /// A backend's machine.
-    pub fn backend(&self, number: usize) -> &Machine {
-        &self.wiring.backends[number]
-    }
-
-    /// The balancer's machine.
-    pub fn balancer(&self) -> &Machine {
-        &self.wiring.balancer
-    }
-
-    /// Where the service listens on a backend.
-    pub fn listens_on(&self, backend: usize) -> SocketAddr {
-        let address = match self.options.forwarding {
-            Forwarding::Nat => self.backend(backend).address,
-            Forwarding::Dsr | Forwarding::Ipip => self.wiring.vip,
-        };
-        (address, BACKEND_PORT).into()
-    }
-
-    /// Starts the service on every backend: HTTP for TCP, an echo for UDP. Each answers with its own name, which
-    /// is the number of its backend.
-    pub fn serve(&mut self) {
-        for number in 0..self.options.backends {
-            let (machine, address) = (&self.wiring.backends[number], self.listens_on(number));
-            if self.options.forwarding == Forwarding::Ipip {
-                self.services.push(machine.decapsulate());
-            }
-            self.services.push(if self.options.protocol == TCP {
-                machine.serve_http(address, &number.to_string())
-            } else {
-                machine.serve_echo(address, number as u8)
-            });
-        }
     }
 
     /// The handover: new flows go to backend `to` from now on, and the one that had them drains.
@@ -159,12 +113,6 @@ impl Plane {
         let sent = || backends.iter().map(of).sum::<u64>();
         let enough = sent() + packets;
         eventually(&format!("{packets} packets pass for backends {backends:?}"), || sent() >= enough);
-    }
-
-    /// Waits until no client has a connection to a backend, as the backend's own kernel sees it.
-    pub fn until_drained(&self, backend: usize) {
-        let machine = self.backend(backend);
-        eventually(&format!("backend {backend} is drained"), || machine.connections(BACKEND_PORT) == 0);
     }
 
     /// The open flows of a backend by the table.
@@ -231,6 +179,20 @@ impl Plane {
                 self.dataplane.attach(&point, &link, Mode::Native).expect("native XDP on veth");
             }
         }
+    }
+}
+
+impl Deref for Plane {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+impl DerefMut for Plane {
+    fn deref_mut(&mut self) -> &mut Site {
+        &mut self.site
     }
 }
 

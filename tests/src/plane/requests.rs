@@ -1,12 +1,13 @@
 //! HTTP requests from a client's machine, judged one by one.
 
+use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use baton::load::{Plan, Report, RequestKind, Stop, render, run_until};
 use baton::net::netns::run_in;
 
-use super::{Machine, Plane};
+use super::{Machine, Site};
 
 /// Longer than any test: requests end when they are told to.
 const LONGEST: Duration = Duration::from_mins(2);
@@ -26,7 +27,7 @@ pub struct Requests {
     thread: Option<JoinHandle<Report>>,
 }
 
-impl Plane {
+impl Site {
     /// Starts requests of every kind from a client.
     pub fn requests(&self, client: usize) -> Requests {
         self.requests_of(client, &MIXED)
@@ -34,14 +35,15 @@ impl Plane {
 
     /// Starts requests of these kinds from a client.
     pub fn requests_of(&self, client: usize, kinds: &[&str]) -> Requests {
-        Requests::start(self.client(client), self.plan(kinds))
+        self.requests_to(client, self.vip(), kinds)
     }
 
-    fn plan(&self, kinds: &[&str]) -> Plan {
-        let mut plan = Plan::new(self.vip());
+    /// Starts requests of these kinds from a client to another service.
+    pub fn requests_to(&self, client: usize, vip: SocketAddr, kinds: &[&str]) -> Requests {
+        let mut plan = Plan::new(vip);
         plan.kinds = kinds.iter().map(|kind| kind.parse::<RequestKind>().unwrap()).collect();
         (plan.rate, plan.duration) = (150.0, LONGEST);
-        plan
+        Requests::start(self.client(client), plan)
     }
 }
 

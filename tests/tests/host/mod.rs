@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use baton::driver::netns::{self, DEFAULT_POOL, Ready, Spec};
+use baton::driver::netns::{self, DEFAULT_POOL, Ready, Spec, backend_names};
 use baton::names::ServiceName;
 use baton::net::netlink::Netlink;
 use baton::net::netns::{NetnsHandle, run_in};
@@ -77,7 +77,12 @@ impl Host {
     }
 
     pub(crate) fn spec(&self, service: &str, vip: &str) -> Spec {
-        Spec { name: self.name(service), vip: vip.parse().unwrap(), pool: DEFAULT_POOL }
+        Spec {
+            name: self.name(service),
+            vip: vip.parse().unwrap(),
+            pool: DEFAULT_POOL,
+            backends: backend_names(),
+        }
     }
 
     pub(crate) async fn create(&self, service: &str, vip: &str) -> Ready {

@@ -34,7 +34,7 @@ pub(super) enum Source {
     PythonVenv { package: &'static str },
 }
 
-pub(super) const NEEDS: [Need; 11] = [
+pub(super) const NEEDS: [Need; 12] = [
     Need {
         name: "rust-src",
         scope: Scope::Build,
@@ -64,6 +64,12 @@ pub(super) const NEEDS: [Need; 11] = [
         scope: Scope::Build,
         purpose: "to look for panics in the XDP programs",
         source: Source::Package { command: "readelf", package: "binutils" },
+    },
+    Need {
+        name: "cc",
+        scope: Scope::Build,
+        purpose: "to build the cryptography of checks by HTTPS",
+        source: Source::Package { command: "cc", package: "gcc" },
     },
     Need {
         name: "ip",

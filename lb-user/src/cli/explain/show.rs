@@ -199,8 +199,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn backend_names() -> BackendNames {
+        [(1, "a"), (2, "b")].into_iter().map(|(id, name)| (id, name.parse().unwrap())).collect()
+    }
     use crate::dataplane::{Outcome, XdpAction};
-    use crate::service::backend_names;
 
     fn explained(answer: &Answer) -> Explained {
         let transport = Transport::Tcp("ACK".parse().unwrap());

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::IpNet;
-use lb_common::{BackendId, FlowState};
+use lb_common::{BackendId, FlowState, ServiceId};
 
 use crate::dataplane::{Clients, FlowRecord, FlowTimeouts, FlowView};
 
 /// A flow that is shown passes each of these.
 #[derive(Clone, Debug)]
 pub(super) struct Filter {
+    /// Its service; any, in a table that one service has for itself.
+    pub(super) service: Option<ServiceId>,
     /// Its backend.
     pub(super) backend: Option<BackendId>,
     /// It is one of these; none given means any.
@@ -79,7 +81,8 @@ impl Filter {
 
     fn admits(&self, flow: &FlowRecord) -> bool {
         let idle = Duration::from_millis(flow.idle_ms);
-        self.backend.is_none_or(|backend| backend == flow.backend)
+        self.service.is_none_or(|service| Some(service) == flow.service)
+            && self.backend.is_none_or(|backend| backend == flow.backend)
             && (self.states.is_empty() || self.states.iter().any(|state| state.admits(flow)))
             && self.idle_over.is_none_or(|over| idle > over)
             && self.client.is_none_or(|Network(network)| {
@@ -93,6 +96,7 @@ mod tests {
     use super::*;
 
     const ANY: fn() -> Filter = || Filter {
+        service: None,
         backend: None,
         states: Vec::new(),
         client: None,
@@ -118,6 +122,15 @@ mod tests {
         assert!(among(&[StateFilter::AwaitingResponse], &busy));
         assert!(!among(&[StateFilter::AwaitingResponse], &ended));
         assert!(!among(&[StateFilter::HalfOpen, StateFilter::HalfClosed], &busy));
+    }
+
+    #[test]
+    fn in_a_table_that_services_share_a_flow_passes_by_its_service() {
+        let own = flow(FlowState::Established, false, 0);
+        for (service, passes) in [(None, true), (Some(0), true), (Some(1), false)] {
+            assert_eq!(Filter { service, ..ANY() }.admits(&own), passes);
+        }
+        assert!(!Filter { service: Some(0), ..ANY() }.admits(&FlowRecord { service: None, ..own }));
     }
 
     #[test]

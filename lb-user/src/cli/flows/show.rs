@@ -208,6 +208,10 @@ mod tests {
 
     use super::*;
 
+    fn backend_names() -> BackendNames {
+        [(1, "a"), (2, "b")].into_iter().map(|(id, name)| (id, name.parse().unwrap())).collect()
+    }
+
     fn flow(client: Option<&str>, backend: BackendId) -> FlowRecord {
         FlowRecord {
             client: client.map(|client| client.parse().unwrap()),
@@ -221,7 +225,7 @@ mod tests {
     }
 
     fn listed(json: bool, flows: &[FlowRecord]) -> String {
-        let (service, backends) = ("shop".parse().unwrap(), crate::service::backend_names());
+        let (service, backends) = ("shop".parse().unwrap(), backend_names());
         let mut out = Vec::new();
         let mut listing = Listing::begin(&mut out, json, &[(&service, &backends)]).unwrap();
         for flow in flows {
@@ -258,7 +262,7 @@ unknown                shop    #9      established awaiting-response      3.2   
 
     #[test]
     fn each_backend_is_counted_and_one_without_flows_too() {
-        let (service, backends) = ("shop".parse().unwrap(), crate::service::backend_names());
+        let (service, backends) = ("shop".parse().unwrap(), backend_names());
         let shown = |wanted: Option<BackendId>, flows: Vec<FlowRecord>| -> Value {
             let (mut counts, mut out) = (Counts::default(), Vec::new());
             counts.add(&service, &backends, wanted, flows.into_iter());

@@ -23,7 +23,7 @@ pub async fn create(roots: &Roots, spec: &Spec) -> Result<Ready, CreateError> {
     let _lock = HostLock::take(roots).await.map_err(step("take the host's lock"))?;
     let host = Room::host().map_err(step("open the host's network"))?;
     let view = survey(roots, &host.netlink).await.map_err(step("look at the host's network"))?;
-    if has_namespaces(roots, &spec.name) {
+    if has_namespaces(roots, spec) {
         return Err(PlaceError::NameTaken(spec.name.clone()).into());
     }
     let place = place(&view, spec)?;

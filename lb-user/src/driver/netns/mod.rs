@@ -27,4 +27,6 @@ pub use remove::remove;
 pub use resolv::{NameService, resolv_conf_override};
 pub use state::{StateError, load};
 pub use survey::SurveyError;
-pub use topology::{BackendSite, DEFAULT_POOL, End, Pair, Placement, Spec, Topology, backend_names};
+pub use topology::{
+    BACKENDS_ROOM, BackendSite, DEFAULT_POOL, End, Pair, Placement, Spec, Topology, backend_names,
+};

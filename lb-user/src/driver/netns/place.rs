@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use thiserror::Error;
 
-use super::topology::{HOST_LINK_PREFIX, Placement, SUBNET_PREFIX, Spec};
+use super::topology::{BACKENDS_ROOM, HOST_LINK_PREFIX, Placement, SUBNET_PREFIX, Spec};
 use crate::names::ServiceName;
 use crate::net::netlink::{Route, RouteKind};
 
@@ -59,6 +59,9 @@ pub struct KnownService {
 /// Why a service cannot be placed.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PlaceError {
+    /// It has none, or more than its network has room for.
+    #[error("a service whose backends Baton runs has 1 to {BACKENDS_ROOM} of them, not {0}")]
+    Backends(usize),
     /// A service of this name has a network already.
     #[error("service {0} has a network on this host already; `baton down --name {0}` removes it")]
     NameTaken(ServiceName),
@@ -156,6 +159,9 @@ pub enum PlaceError {
 pub fn place(view: &HostView, spec: &Spec) -> Result<Placement, PlaceError> {
     if view.services.iter().any(|service| service.name == spec.name) {
         return Err(PlaceError::NameTaken(spec.name.clone()));
+    }
+    if !(1..=BACKENDS_ROOM).contains(&spec.backends.len()) {
+        return Err(PlaceError::Backends(spec.backends.len()));
     }
     check_pool(view, spec.pool)?;
     check_vip(view, spec)?;

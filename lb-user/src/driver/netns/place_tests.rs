@@ -1,14 +1,19 @@
 //! Which places and VIPs are taken, which are refused, and what the refusal says.
 
 use super::*;
-use crate::driver::netns::topology::DEFAULT_POOL;
+use crate::driver::netns::topology::{DEFAULT_POOL, backend_names};
 
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
 }
 
 fn spec(vip: &str) -> Spec {
-    Spec { name: "web".parse().unwrap(), vip: vip.parse().unwrap(), pool: DEFAULT_POOL }
+    Spec {
+        name: "web".parse().unwrap(),
+        vip: vip.parse().unwrap(),
+        pool: DEFAULT_POOL,
+        backends: backend_names(),
+    }
 }
 
 fn link(index: u32, name: &str, address: &str) -> HostLink {
@@ -160,7 +165,8 @@ fn every_slot_of_a_pool_is_used_before_it_is_full() {
     let pool = net("172.30.0.0/24");
     for slot in 0..16 {
         let name: ServiceName = format!("s{slot}").parse().unwrap();
-        let wanted = Spec { name: name.clone(), vip: Ipv4Addr::new(10, 77, 0, slot), pool };
+        let wanted =
+            Spec { vip: Ipv4Addr::new(10, 77, 0, slot), pool, name: name.clone(), ..spec("10.77.0.1") };
         let found = place(&view, &wanted).unwrap();
         assert_eq!(found.subnet.network(), Ipv4Addr::new(172, 30, 0, 16 * slot));
         view.services.push(KnownService { name, vip: None, subnet: Some(found.subnet) });

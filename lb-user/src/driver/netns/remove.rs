@@ -13,14 +13,12 @@ use super::resolv;
 use super::rooms::Room;
 use super::state::{self, HostLock};
 use super::survey::survey;
-use super::topology::{BACKEND_INTERFACE, BACKENDS, UPLINK, namespace_files, table};
+use super::topology::{backend_names, namespace_files, table};
 use crate::names::ServiceName;
+use crate::net::mac::Mac;
 use crate::net::netns::{self, NetnsError, NetnsHandle};
 use crate::net::nft::{self, NftError};
 use crate::paths::Roots;
-
-/// The service's interfaces inside its namespaces. Others there are the kernel's own and cannot be removed.
-const INNER_LINKS: [&str; 4] = [UPLINK, BACKENDS[0], BACKENDS[1], BACKEND_INTERFACE];
 
 /// Removes the network of a service; fine if there is none, or only a part of one.
 ///
@@ -47,7 +45,13 @@ pub(super) async fn remove_unlocked(roots: &Roots, name: &ServiceName) -> Result
         }
         Err(error) => tally.note(Err(error)),
     }
-    for file in namespace_files(roots, name) {
+    let mut backends = backend_names();
+    if let Ok(Some(recorded)) = state::load(roots, name) {
+        backends.extend(recorded.backends.into_iter().map(|site| site.name));
+    }
+    backends.sort();
+    backends.dedup();
+    for file in namespace_files(roots, name, &backends) {
         tally.note(remove_namespace(&file).await);
     }
     tally.note(remove_files(roots, name));
@@ -128,7 +132,9 @@ async fn remove_namespace(file: &Path) -> Result<Vec<String>, StepError> {
 async fn remove_inner_links(room: Room) -> Result<Vec<String>, StepError> {
     let mut removed = Vec::new();
     for link in room.netlink.links().await? {
-        if INNER_LINKS.contains(&link.name.as_str()) && room.netlink.delete_link(link.index).await? {
+        // Others there are the kernel's own and cannot be removed.
+        let ours = link.mac.is_some_and(Mac::is_ours);
+        if ours && room.netlink.delete_link(link.index).await? {
             removed.push(format!("link {} in {}", link.name, room.netns.path().display()));
         }
     }

@@ -4,8 +4,7 @@ use thiserror::Error;
 
 use super::place::{HostLink, HostView, KnownService};
 use super::state::{StateError, load_all};
-use super::topology::{SUBNET_PREFIX, namespace_files, service_of_alias};
-use crate::names::ServiceName;
+use super::topology::{SUBNET_PREFIX, Spec, namespace_files, service_of_alias};
 use crate::net::netlink::{Address, Link, Netlink, NetlinkError, Route};
 use crate::paths::Roots;
 
@@ -35,8 +34,8 @@ pub(super) async fn survey(roots: &Roots, host: &Netlink) -> Result<HostView, Su
 }
 
 /// True if namespaces bear the names of this service's, as a creation that was cut short leaves them.
-pub(super) fn has_namespaces(roots: &Roots, name: &ServiceName) -> bool {
-    namespace_files(roots, name).iter().any(|file| file.exists())
+pub(super) fn has_namespaces(roots: &Roots, spec: &Spec) -> bool {
+    namespace_files(roots, &spec.name, &spec.backends).iter().any(|file| file.exists())
 }
 
 fn host_link(link: Link, addresses: &[Address]) -> HostLink {

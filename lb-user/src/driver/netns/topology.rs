@@ -38,8 +38,17 @@ pub const UPLINK: &str = "up";
 /// The interface that a backend's command sees.
 pub const BACKEND_INTERFACE: &str = "eth0";
 
-/// The backends of every service; also the names of the balancer's ends of their pairs.
-pub(super) const BACKENDS: [&str; 2] = ["a", "b"];
+/// The backends of a service that does not name its own.
+const BACKENDS: [&str; 2] = ["a", "b"];
+
+/// Backends that the network of one service has room for: its /28 holds four pairs, one of them the uplink.
+pub const BACKENDS_ROOM: usize = 3;
+
+/// Names that no end of a backend's pair may have in the balancer's namespace.
+const TAKEN: [&str; 2] = [UPLINK, "lo"];
+
+/// Longest name of an interface, in bytes (`IFNAMSIZ` less the zero at its end).
+const IFNAME_MAX: usize = 15;
 
 /// What the alias of a host link begins with; the name of the service follows.
 const ALIAS_PREFIX: &str = "baton ";
@@ -56,6 +65,8 @@ pub struct Spec {
     pub vip: Ipv4Addr,
     /// Where the service takes its own /28 from; at least a /28 itself.
     pub pool: Ipv4Net,
+    /// Its backends, 1 to [`BACKENDS_ROOM`].
+    pub backends: Vec<BackendName>,
 }
 
 /// One end of a veth pair.
@@ -104,7 +115,7 @@ pub struct Topology {
     pub balancer_netns: PathBuf,
     /// `near` is on the host, `far` is `up` in the balancer's namespace.
     pub uplink: Pair,
-    /// The backends `a` and `b`, in this order.
+    /// The backends in the order of their blocks.
     pub backends: Vec<BackendSite>,
 }
 
@@ -131,7 +142,7 @@ impl Topology {
         let site = |(backend, block): (&BackendName, u32)| BackendSite {
             name: backend.clone(),
             netns: paths.backend_netns(backend),
-            pair: pair(block, backend.as_str(), BACKEND_INTERFACE),
+            pair: pair(block, &near_name(backend, block), BACKEND_INTERFACE),
         };
         Self {
             name: spec.name.clone(),
@@ -139,7 +150,7 @@ impl Topology {
             subnet: place.subnet,
             balancer_netns: paths.balancer_netns(),
             uplink: pair(0, &place.host_link, UPLINK),
-            backends: backend_names().iter().zip(1..).map(site).collect(),
+            backends: spec.backends.iter().zip(1..).map(site).collect(),
         }
     }
 
@@ -166,15 +177,21 @@ pub(super) fn service_of_alias(alias: &str) -> Option<ServiceName> {
     alias.strip_prefix(ALIAS_PREFIX)?.parse().ok()
 }
 
-/// The backends of every service, in order.
+/// The balancer's end of a backend's pair: the backend's name, where an interface can have it.
+fn near_name(backend: &BackendName, block: u32) -> String {
+    let name = backend.as_str();
+    let fits = name.len() <= IFNAME_MAX && !TAKEN.contains(&name);
+    if fits { name.to_owned() } else { format!("backend{block}") }
+}
+
+/// The backends of a service that does not name its own, in order.
 pub fn backend_names() -> Vec<BackendName> {
     BACKENDS.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// The files that may name namespaces of a service, whether or not it exists.
-pub(super) fn namespace_files(roots: &Roots, name: &ServiceName) -> Vec<PathBuf> {
+/// The files that may name namespaces of a service with these backends, whether or not it exists.
+pub(super) fn namespace_files(roots: &Roots, name: &ServiceName, backends: &[BackendName]) -> Vec<PathBuf> {
     let paths = roots.service(name);
-    let backends = backend_names();
     let backends = backends.iter().map(|backend| paths.backend_netns(backend));
     std::iter::once(paths.balancer_netns()).chain(backends).collect()
 }
@@ -189,8 +206,12 @@ mod tests {
     use super::*;
 
     fn laid_out() -> Topology {
-        let spec =
-            Spec { name: "web".parse().unwrap(), vip: Ipv4Addr::new(10, 77, 0, 1), pool: DEFAULT_POOL };
+        let spec = Spec {
+            name: "web".parse().unwrap(),
+            vip: Ipv4Addr::new(10, 77, 0, 1),
+            pool: DEFAULT_POOL,
+            backends: backend_names(),
+        };
         let place =
             Placement { subnet: "10.77.128.16/28".parse().unwrap(), host_link: "bt1".into(), mtu: 1500 };
         Topology::laid_out(&Roots::default(), &spec, &place)
@@ -211,8 +232,15 @@ mod tests {
     #[test]
     fn the_files_found_by_name_are_those_laid_out() {
         let topology = laid_out();
-        let found = namespace_files(&Roots::default(), &topology.name);
+        let found = namespace_files(&Roots::default(), &topology.name, &backend_names());
         assert_eq!(topology.namespaces().cloned().collect::<Vec<_>>(), found);
+    }
+
+    #[test]
+    fn interfaces_are_named_after_backends_where_that_can_be() {
+        let name = |text: &str| near_name(&text.parse().unwrap(), 2);
+        assert_eq!(["web", "up", "lo"].map(name), ["web", "backend2", "backend2"]);
+        assert_eq!(name("a-name-of-sixteen"), "backend2");
     }
 
     #[test]

@@ -9,13 +9,11 @@ mod log;
 mod record;
 pub mod shim;
 mod tail;
-mod tree;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -23,14 +21,14 @@ use nix::unistd::Pid;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use cgroup::{Cgroup, CgroupError};
-pub(crate) use record::write as write_document;
 pub use record::{Ended, Launch, Running};
 pub use tail::Tail;
 
+use super::lives;
+use crate::documents;
 use crate::recovery::Instance;
 
 /// A shim says within this whether the command runs.
@@ -43,8 +41,6 @@ const SHIM_DEADLINE: Duration = Duration::from_secs(2);
 const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the end of a process is looked for while it is being stopped.
 const POLL: Duration = Duration::from_millis(10);
-/// A wait for the end of a process looks this often whether anybody still waits.
-const WAIT: Duration = Duration::from_millis(500);
 
 /// Why a command could not be started.
 #[derive(Debug, Error)]
@@ -108,7 +104,7 @@ impl ProcessDriver {
         };
         self.kill_all().await?;
         fs::create_dir_all(&self.dir).map_err(failed(&self.dir))?;
-        record::write(&self.dir.join(record::LAUNCH), &self.launch).map_err(failed(&self.dir))?;
+        documents::write(&self.dir.join(record::LAUNCH), &self.launch).map_err(failed(&self.dir))?;
         timeout(START_DEADLINE, self.run_shim()).await.unwrap_or(Err(StartError::TimedOut))
     }
 
@@ -144,12 +140,12 @@ impl ProcessDriver {
     /// The life that runs at this moment.
     pub fn alive(&self) -> Option<Instance> {
         let running = record::running(&self.dir)?;
-        tree::is_alive(running.instance).then_some(running.instance)
+        lives::is_alive(running.instance).then_some(running.instance)
     }
 
     /// What is recorded of the life that runs.
     pub fn running(&self) -> Option<Running> {
-        record::running(&self.dir).filter(|running| tree::is_alive(running.instance))
+        record::running(&self.dir).filter(|running| lives::is_alive(running.instance))
     }
 
     /// Every process of the life that runs, and what it has left behind; the shim is not among them.
@@ -164,13 +160,13 @@ impl ProcessDriver {
             .cgroup
             .iter()
             .flat_map(Cgroup::processes)
-            .filter_map(tree::find)
+            .filter_map(lives::find)
             .map(|member| member.life)
             .filter(|life| Some(*life) != shim)
             .collect();
         for root in running.iter().flat_map(|running| [running.shim, running.instance]) {
-            if tree::is_alive(root) {
-                lives.extend(tree::descendants(root.pid).into_iter().map(|member| member.life));
+            if lives::is_alive(root) {
+                lives.extend(lives::descendants(root.pid).into_iter().map(|member| member.life));
                 lives.extend(Some(root).filter(|root| Some(*root) != shim));
             }
         }
@@ -181,12 +177,12 @@ impl ProcessDriver {
 
     /// The shim, if it lives.
     fn shim(&self) -> Option<Instance> {
-        record::running(&self.dir).map(|running| running.shim).filter(|shim| tree::is_alive(*shim))
+        record::running(&self.dir).map(|running| running.shim).filter(|shim| lives::is_alive(*shim))
     }
 
     /// Waits until `instance` has ended and tells how.
     pub async fn ended(&self, instance: Instance) -> String {
-        wait_for_end(instance).await;
+        lives::wait_for_end(instance).await;
         let recorded = || record::ended(&self.dir).filter(|ended| ended.instance == instance);
         let deadline = Instant::now() + RECORD_DEADLINE;
         loop {
@@ -224,12 +220,12 @@ impl ProcessDriver {
         let begun = Instant::now();
         // Without its shim a life has lost its orphans; its namespace still knows them.
         let running = record::running(&self.dir);
-        let orphaned = running.is_some_and(|running| !tree::is_alive(running.shim))
+        let orphaned = running.is_some_and(|running| !lives::is_alive(running.shim))
             && record::ended(&self.dir).is_none();
         loop {
             let mut left = self.lives();
             if orphaned {
-                left.extend(tree::inhabitants(&self.launch.netns).into_iter().map(|member| member.life));
+                left.extend(lives::inhabitants(&self.launch.netns).into_iter().map(|member| member.life));
             }
             let shim = self.shim();
             if left.is_empty() && shim.is_none() {
@@ -245,7 +241,7 @@ impl ProcessDriver {
                 left.extend(shim);
             }
             for life in left {
-                tree::signal(life, rustix::process::Signal::KILL);
+                lives::signal(life, rustix::process::Signal::KILL);
             }
             sleep(POLL).await;
         }
@@ -259,21 +255,5 @@ impl ProcessDriver {
     /// The last lines of the backend's log, oldest first.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         tail::last_lines(&self.dir.join(log::FILE), count)
-    }
-}
-
-/// Waits on a thread of its own, which no end of a runtime has to wait for.
-async fn wait_for_end(instance: Instance) {
-    let (sender, receiver) = oneshot::channel();
-    let waiter = thread::Builder::new().name("wait-for-end".to_owned()).spawn(move || {
-        while !sender.is_closed() && !tree::wait(instance, WAIT) {}
-        // Nobody may be waiting any more.
-        let _ = sender.send(());
-    });
-    // A thread that could not be made has dropped the sender: there is nothing left to do but to look.
-    if waiter.is_err() || receiver.await.is_err() {
-        while tree::is_alive(instance) {
-            sleep(WAIT).await;
-        }
     }
 }

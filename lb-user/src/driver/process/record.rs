@@ -1,15 +1,14 @@
 //! The files by which controller and shim know of each other, each written whole or not at all.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::documents;
 use crate::names::{BackendName, ServiceName};
 use crate::recovery::Instance;
 
@@ -68,23 +67,23 @@ pub struct Ended {
 }
 
 pub(super) fn launch(dir: &Path) -> io::Result<Launch> {
-    read(&dir.join(LAUNCH))
+    documents::read(&dir.join(LAUNCH))
 }
 
 pub(super) fn running(dir: &Path) -> Option<Running> {
-    read(&dir.join(RUNNING)).ok()
+    documents::read(&dir.join(RUNNING)).ok()
 }
 
 pub(super) fn ended(dir: &Path) -> Option<Ended> {
-    read(&dir.join(ENDED)).ok()
+    documents::read(&dir.join(ENDED)).ok()
 }
 
 pub(super) fn note_running(dir: &Path, running: &Running) -> io::Result<()> {
-    write(&dir.join(RUNNING), running)
+    documents::write(&dir.join(RUNNING), running)
 }
 
 pub(super) fn note_ended(dir: &Path, ended: &Ended) -> io::Result<()> {
-    write(&dir.join(ENDED), ended)
+    documents::write(&dir.join(ENDED), ended)
 }
 
 /// Makes the caller the one shim of the backend, until the file is dropped: whatever controllers do or die
@@ -112,19 +111,4 @@ pub(super) fn forget(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)
-}
-
-/// Writes a document so that a reader finds the old one or the new one, never half of one. Only its owner may
-/// read it: environments hold secrets.
-pub(crate) fn write<T: Serialize>(path: &Path, document: &T) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(document).map_err(io::Error::other)?)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
 }

@@ -121,6 +121,11 @@ impl Hops {
         self.0.values().all(Result::is_ok)
     }
 
+    /// The addresses that frames cannot be sent to, and why.
+    pub fn unresolved(&self) -> impl Iterator<Item = (IpAddr, &Unresolved)> {
+        self.0.iter().filter_map(|(target, hop)| Some((*target, hop.as_ref().err()?)))
+    }
+
     /// What is worth telling of the difference to an earlier state, in the order of the addresses.
     pub fn changes_since(&self, earlier: &Self) -> Vec<HopChange> {
         let changed = |(target, to): (&IpAddr, &Result<Resolved, Unresolved>)| {

@@ -1,5 +1,7 @@
 //! A rejuvenation from its handover to its report.
 
+use std::collections::BTreeSet;
+
 use super::Coordinator;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
@@ -9,43 +11,54 @@ use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
 use crate::recovery::journal::Record;
 use crate::recovery::message::{Output, RequestId};
+use crate::recovery::policy::NEVER_MS;
 use crate::recovery::report::{Outcome, Reason};
 
 impl Coordinator {
     /// New flows go to `to` from now on, where they may have gone before: an aged standby is renewed beside
-    /// the active backend in the same way.
+    /// the active backend in the same way. Without `to`, as in a pool, they go to whoever else is active.
     pub(super) fn begin_cycle(
         &mut self,
         from: &BackendName,
-        to: &BackendName,
+        to: Option<&BackendName>,
         reason: Reason,
         request: Option<RequestId>,
         now: Now,
     ) {
         self.cycles += 1;
         self.waits_for = None;
-        let mut cycle = Cycle::new(self.cycles, reason.clone(), from.clone(), to.clone(), now);
-        cycle.request = request;
+        let mut cycle = Cycle::new(self.cycles, reason.clone(), from.clone(), to.cloned(), now);
+        cycle.requests = request.into_iter().collect();
         cycle.before = self.backends.get(from).and_then(|backend| backend.last_life);
         // A dead backend answers nobody: waiting for its flows would only keep their clients waiting.
         let dead = matches!(reason, Reason::Died { .. });
-        let drain_ms = if dead { 0 } else { self.policy.drain_deadline_ms };
-        cycle.drain_deadline_ms = now.plus_ms(drain_ms).boot_ms;
+        let held = self.backends.get(from).is_some_and(|backend| backend.held);
+        cycle.drain_deadline_ms = match (dead, held) {
+            (true, _) => now.boot_ms,
+            // Nobody is in a hurry: it is not going to be stopped.
+            (false, true) => NEVER_MS,
+            (false, false) => self.policy.drain_deadline(now),
+        };
+        let mut active = self.steering.active.clone();
+        match to {
+            Some(to) => active = BTreeSet::from([to.clone()]),
+            None => drop(active.remove(from)),
+        }
         self.record(Record::Handover {
             cycle: cycle.number,
             from: from.clone(),
-            to: to.clone(),
-            epoch: self.epoch_with(Some(to)),
+            to: to.cloned(),
+            epoch: self.epoch_with(&active),
             reason: reason.clone(),
             at: now,
             drain_deadline_ms: cycle.drain_deadline_ms,
             instance: cycle.before,
         });
-        self.steer(Some(to.clone()), Some(from.clone()).filter(|_| !dead));
+        self.steer(active, Some(from.clone()).filter(|_| !dead));
         self.out.push(Output::Event(Event::Handover {
             cycle: cycle.number,
             from: from.clone(),
-            to: to.clone(),
+            to: to.cloned(),
             reason,
         }));
         self.cycle = Some(cycle);
@@ -53,8 +66,11 @@ impl Coordinator {
         if let Some(backend) = self.backends.get_mut(from) {
             backend.empty_since = None;
         }
-        self.set_state(to, State::Active, None, now);
+        if let Some(to) = to {
+            self.set_state(to, State::Active, None, now);
+        }
         if dead {
+            self.refuse(from);
             self.stop_drained(from, now);
         } else {
             self.set_state(from, State::Draining, None, now);
@@ -64,7 +80,8 @@ impl Coordinator {
     pub(super) fn flows(&mut self, name: &BackendName, open: OpenFlows, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         backend.note_flows(open, now);
-        let (state, settled) = (backend.state, backend.is_settled(&self.policy, now));
+        let (state, held) = (backend.state, backend.held);
+        let settled = backend.is_settled(&self.policy, now);
         let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) else { return };
         let overdue = now.boot_ms >= cycle.drain_deadline_ms;
         match state {
@@ -73,17 +90,21 @@ impl Coordinator {
                 if settled || overdue {
                     cycle.note_drained(now);
                     let left = open.total();
-                    self.steer(self.steering.active.clone(), None);
+                    self.steer_old(None);
                     self.out.push(Output::Event(Event::Drained { backend: name.clone(), left }));
                     self.set_state(name, State::Drained, None, now);
+                    if held {
+                        self.hold_out(name, now);
+                    }
                 }
             }
             // The second look, after old flows without entry have stopped coming here.
             State::Drained if open.total() > 0 && !overdue => {
-                self.steer(self.steering.active.clone(), Some(name.clone()));
+                self.steer_old(Some(name.clone()));
                 self.set_state(name, State::Draining, Some("flows came back".into()), now);
             }
             State::Drained if self.can_spare(name) => self.stop_drained(name, now),
+            State::Drained if self.policy.spread => self.call_off_if_needed(name, now),
             _ => {}
         }
     }
@@ -99,10 +120,18 @@ impl Coordinator {
     /// Whether a drained backend may be stopped at this moment: that can be written down, nobody else is out,
     /// and it is not the one to go back to.
     fn can_spare(&self, name: &BackendName) -> bool {
-        let unfit = |name: &BackendName| self.backends.get(name).is_none_or(|b| b.has_fallen(&self.policy));
-        let served = self.steering.active.as_ref().is_some_and(|active| !unfit(active));
+        let served = self.fit_active().filter(|active| *active != name).count() >= self.policy.floor();
         let others_stand = self.backends.iter().all(|(other, b)| other == name || b.stands());
-        self.journal_error.is_none() && (unfit(name) || served && others_stand)
+        let unfit = self.backends.get(name).is_none_or(|b| b.has_fallen(&self.policy));
+        self.journal_error.is_none() && (unfit || served && others_stand)
+    }
+
+    /// The active backends that do not fail their checks.
+    pub(super) fn fit_active(&self) -> impl Iterator<Item = &BackendName> {
+        let is_fit = |name: &BackendName| {
+            self.backends.get(name).is_some_and(|b| b.instance.is_some() && !b.has_fallen(&self.policy))
+        };
+        self.steering.active.iter().filter(move |name| is_fit(name))
     }
 
     pub(super) fn stop_drained(&mut self, name: &BackendName, now: Now) {
@@ -115,7 +144,7 @@ impl Coordinator {
             self.record(record);
         }
         if self.steering.draining.as_ref() == Some(name) {
-            self.steer(self.steering.active.clone(), None);
+            self.steer_old(None);
         }
         self.set_state(name, State::Recovering, None, now);
         self.out.push(Output::Stop(name.clone()));
@@ -149,7 +178,7 @@ impl Coordinator {
 
     pub(super) fn report(&mut self, cycle: Cycle, outcome: Outcome, detail: Option<String>, now: Now) {
         let Some(old) = self.backends.get(&cycle.from) else { return };
-        let request = cycle.request;
+        let requests = cycle.requests.clone();
         let report = Box::new(cycle.report(&self.service, outcome, detail, old, now));
         self.out.push(Output::Report(report.clone()));
         self.out.push(Output::Event(Event::RejuvenationEnded {
@@ -158,8 +187,8 @@ impl Coordinator {
             cut: report.cut.len() as u64,
             duration_ms: report.duration_ms,
         }));
-        if let Some(request) = request {
-            self.out.push(Output::Answer { request, result: Ok(report) });
+        for request in requests {
+            self.out.push(Output::Answer { request, result: Ok(Some(report.clone())) });
         }
     }
 }

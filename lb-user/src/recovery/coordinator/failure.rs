@@ -3,7 +3,9 @@
 //! Nothing here waits for a journal: somebody has to serve. What was not written down is found again in the
 //! steering word when the next controller comes.
 
-use super::Coordinator;
+use std::collections::BTreeSet;
+
+use super::{Backend, Coordinator};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
@@ -16,16 +18,76 @@ use crate::recovery::report::{Outcome, Reason};
 impl Coordinator {
     /// An active backend that lives but fails its checks, or none at all.
     pub(super) fn watch_active(&mut self, now: Now) {
-        let Some(name) = self.steering.active.clone() else {
+        let fallen = |name: &&BackendName| {
+            self.backends.get(*name).is_some_and(|backend| backend.has_fallen(&self.policy))
+        };
+        if let Some(name) = self.active().filter(fallen).cloned() {
+            let (reason, why) = if self.is_dead(&name, now) {
+                let why = self.why_dead(&name);
+                (Reason::Died { status: why.clone() }, why)
+            } else {
+                let finding = self.finding_of(&name);
+                (Reason::Unhealthy { finding: finding.clone() }, finding)
+            };
+            self.lose_active(&name, reason, &why, now);
+        }
+        if self.active().is_none() {
             self.promote_any(now);
+        }
+    }
+
+    /// What the last check of a backend found wrong.
+    pub(super) fn finding_of(&self, name: &BackendName) -> String {
+        let finding = self.backends.get(name).and_then(|backend| backend.last_finding.as_ref());
+        finding.map_or_else(|| "it fails its checks now and then".to_owned(), ToString::to_string)
+    }
+
+    /// Whether it is proven that a backend serves nobody: its process has ended, or it fell in silence, no
+    /// client was answered either, and whoever checks it gets answers of another backend.
+    pub(super) fn is_dead(&self, name: &BackendName, now: Now) -> bool {
+        let passes = |(other, b): (&BackendName, &Backend)| other != name && b.passes(&self.policy, now);
+        self.backends.get(name).is_some_and(|backend| {
+            backend.instance.is_none() || backend.is_silent(&self.policy) && self.backends.iter().any(passes)
+        })
+    }
+
+    pub(super) fn why_dead(&self, name: &BackendName) -> String {
+        format!("{}, and no client was answered since", self.finding_of(name))
+    }
+
+    /// Resets the flows of a dead backend, if that is wanted.
+    pub(super) fn refuse(&mut self, name: &BackendName) {
+        if self.policy.reset_dead {
+            self.out.push(Output::Refuse(name.clone()));
+        }
+    }
+
+    /// A backend that dies in silence while it drains is not waited for.
+    pub(super) fn watch_drain(&mut self, now: Now) {
+        let Some(name) = self.draining_backend().filter(|name| self.is_dead(name, now)).cloned() else {
             return;
         };
-        let Some(backend) = self.backends.get(&name) else { return };
-        if !backend.has_fallen(&self.policy) {
-            return;
+        let why = self.why_dead(&name);
+        self.lose_draining(&name, &why, now);
+    }
+
+    /// The backend that drains has died.
+    pub(super) fn lose_draining(&mut self, name: &BackendName, why: &str, now: Now) {
+        self.out.push(Output::Event(Event::Failed {
+            backend: name.clone(),
+            why: format!("{why} while it drained"),
+        }));
+        self.refuse(name);
+        let lives = self.backends.get(name).is_some_and(|backend| backend.held && backend.instance.is_some());
+        if lives {
+            // Whoever holds it out may want to look at it as it is.
+            if let Some(cycle) = &mut self.cycle {
+                cycle.unseen = Some(format!("{why}: what it still had cannot be told finished from lost"));
+            }
+            self.hold_out(name, now);
+        } else {
+            self.stop_drained(name, now);
         }
-        let finding = backend.last_finding.as_ref().map(ToString::to_string).unwrap_or_default();
-        self.lose_active(&name, Reason::Unhealthy { finding: finding.clone() }, &finding, now);
     }
 
     /// The active backend is unfit: back to the old one if it still drains, else on to a standby.
@@ -36,17 +98,17 @@ impl Coordinator {
         if self.cycle.is_none()
             && let Some(to) = self.ready_standby(now)
         {
-            self.begin_cycle(name, &to, reason, None, now);
+            self.begin_cycle(name, Some(&to), reason, None, now);
             return;
         }
         // Nobody can take over: what is dead is started again, what lives goes on serving as it can.
-        let dead = self.backends.get(name).is_some_and(|backend| backend.instance.is_none());
-        if dead {
+        if self.is_dead(name, now) {
             self.out.push(Output::Event(Event::Failed {
                 backend: name.clone(),
                 why: format!("{why}, and no standby is ready"),
             }));
-            self.steer(None, self.draining());
+            self.steer(BTreeSet::new(), self.draining());
+            self.refuse(name);
             self.restart(name, why, now);
         } else {
             let why = self.why_no_standby(now);
@@ -57,10 +119,12 @@ impl Coordinator {
     /// Sends new flows back to the backend that still drains, and begins to renew the one that failed; false
     /// if there is nobody to go back to.
     pub(super) fn roll_back(&mut self, failed: &BackendName, reason: &Reason, why: &str, now: Now) -> bool {
-        let Some(cycle) = self.cycle_to_undo(now).filter(|cycle| cycle.to == *failed) else { return false };
+        let Some(cycle) = self.cycle_to_undo(now).filter(|cycle| cycle.to.as_ref() == Some(failed)) else {
+            return false;
+        };
         let old = cycle.from.clone();
-        self.note_rolled_back(&cycle, why);
-        self.begin_cycle(failed, &old, reason.clone(), None, now);
+        self.note_rolled_back(&cycle, failed, why);
+        self.begin_cycle(failed, Some(&old), reason.clone(), None, now);
         self.report(cycle, Outcome::RolledBack, Some(format!("{failed} failed: {why}")), now);
         true
     }
@@ -70,16 +134,17 @@ impl Coordinator {
         if let Some(name) = self.ready_standby(now) {
             self.activate(&name, now);
         } else if let Some(cycle) = self.cycle_to_undo(now) {
-            self.note_rolled_back(&cycle, "it does not serve");
+            let failed = cycle.to.clone().unwrap_or_else(|| cycle.from.clone());
+            self.note_rolled_back(&cycle, &failed, "it does not serve");
             self.cycle = None;
             self.activate(&cycle.from, now);
-            let detail = format!("{} does not serve", cycle.to);
+            let detail = format!("{failed} does not serve");
             self.report(cycle, Outcome::RolledBack, Some(detail), now);
         }
     }
 
     fn activate(&mut self, name: &BackendName, now: Now) {
-        self.steer(Some(name.clone()), self.draining());
+        self.steer(BTreeSet::from([name.clone()]), self.draining());
         self.last_handover = Some(now);
         self.set_state(name, State::Active, None, now);
     }
@@ -88,7 +153,7 @@ impl Coordinator {
     ///
     /// Within the observation window one that was fit when it was handed over is trusted unless its checks
     /// fail; later, or if it was unfit itself, it must have passed them just now.
-    fn cycle_to_undo(&self, now: Now) -> Option<Cycle> {
+    pub(super) fn cycle_to_undo(&self, now: Now) -> Option<Cycle> {
         let cycle = self.cycle.as_ref()?;
         let old = self.backends.get(&cycle.from)?;
         let drains = old.instance.is_some() && matches!(old.state, State::Draining | State::Drained);
@@ -98,12 +163,13 @@ impl Coordinator {
         (drains && (trusted || old.is_ready(&self.policy, now))).then(|| cycle.clone())
     }
 
-    fn note_rolled_back(&mut self, cycle: &Cycle, why: &str) {
+    pub(super) fn note_rolled_back(&mut self, cycle: &Cycle, failed: &BackendName, why: &str) {
         self.record(Record::Ended { cycle: cycle.number, outcome: Outcome::RolledBack });
         self.out.push(Output::Event(Event::RolledBack {
-            from: cycle.to.clone(),
+            from: failed.clone(),
             to: cycle.from.clone(),
             why: why.to_owned(),
         }));
+        self.release(&cycle.from);
     }
 }

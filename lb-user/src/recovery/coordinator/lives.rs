@@ -39,6 +39,11 @@ impl Coordinator {
             || backend.state == State::Starting && backend.instance.is_none();
         if is_asked {
             backend.instance = None;
+            if backend.held {
+                // It died while it drained to be held out, and what is left of it is the operator's business.
+                self.out.push(Output::Event(Event::Failed { backend: name.clone(), why: error }));
+                return self.hold_out(name, now);
+            }
             self.fail(name, error, now);
         }
     }
@@ -71,7 +76,11 @@ impl Coordinator {
         match backend.state {
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
                 backend.attempts = 0;
-                self.set_state(name, State::Standby, None, now);
+                if self.policy.spread {
+                    self.join(name, None, now);
+                } else {
+                    self.set_state(name, State::Standby, None, now);
+                }
                 self.rejoined(name, now);
             }
             State::Standby if backend.has_fallen(&self.policy) => {
@@ -92,8 +101,9 @@ impl Coordinator {
     pub(super) fn exited(&mut self, name: &BackendName, instance: Instance, status: &str, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         if backend.instance != Some(instance) {
-            // Perhaps the life that a start is about to report.
-            if backend.instance.is_none() && backend.state == State::Starting {
+            // Perhaps the life that a start is about to report; not the one before it, whose end comes late.
+            let is_new = backend.last_life != Some(instance);
+            if is_new && backend.instance.is_none() && backend.state == State::Starting {
                 backend.ended_early = Some((instance, status.to_owned()));
             }
             return;
@@ -103,14 +113,18 @@ impl Coordinator {
         match state {
             State::Active => {
                 let reason = Reason::Died { status: status.to_owned() };
-                self.lose_active(name, reason, status, now);
+                if self.policy.spread {
+                    self.lose_member(name, reason, status, now);
+                } else {
+                    self.lose_active(name, reason, status, now);
+                }
             }
             State::Draining | State::Drained => {
-                self.out.push(Output::Event(Event::Failed {
-                    backend: name.clone(),
-                    why: format!("{status} while it drained"),
-                }));
-                self.stop_drained(name, now);
+                self.lose_draining(name, status, now);
+            }
+            State::Maintenance => {
+                let why = format!("{status} while it was held out, and is not started again");
+                self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
             }
             // `Stopped` follows.
             State::Recovering => {}
@@ -137,6 +151,9 @@ impl Coordinator {
             let why = format!("stopped with {} flows open", cut.len());
             self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
         }
+        if self.backends.get(name).is_some_and(|backend| backend.held) {
+            return self.hold_out(name, now);
+        }
         self.set_state(name, State::Starting, None, now);
         self.out.push(Output::Start(name.clone()));
     }
@@ -147,14 +164,31 @@ impl Coordinator {
         self.out.push(Output::Stop(name.clone()));
     }
 
+    /// A life that was active may have flows yet: it is not ended but drained, beside the active backend and as
+    /// soon as nobody else is out. False if nobody serves who could do without it.
+    fn drains_instead(&mut self, name: &BackendName, now: Now) -> bool {
+        let has_worked = self.backends.get(name).is_some_and(|backend| backend.has_worked);
+        let Some(active) = self.fit_active().next().filter(|_| has_worked).cloned() else { return false };
+        if self.cycle.is_none() {
+            let reason = Reason::Unhealthy { finding: self.finding_of(name) };
+            self.begin_cycle(name, Some(&active), reason, None, now);
+        }
+        true
+    }
+
     /// Gives up on lives that do not become ready, and tries failed backends again.
     pub(super) fn watch_starts(&mut self, now: Now) {
         let stuck = self.names_where(|b| {
             b.state == State::Starting
                 && b.instance.is_some()
+                // The pool deals with those: they may have flows.
+                && !(self.policy.spread && b.has_worked)
                 && now.ms_since(b.since) > self.policy.ready_deadline_ms
         });
         for name in stuck {
+            if self.drains_instead(&name, now) {
+                continue;
+            }
             let finding = self.backends.get(&name).and_then(|backend| backend.last_finding.as_ref());
             let why = finding.map_or_else(|| "not checked yet".to_owned(), ToString::to_string);
             self.fail(&name, format!("not ready in time: {why}"), now);

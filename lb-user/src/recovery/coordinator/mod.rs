@@ -1,26 +1,31 @@
 //! The state machine of one service.
 //!
 //! What always holds (`tests/invariants.rs` checks it after every step of a simulation):
-//! 1. Nothing is handed over to a backend that has not just passed its checks.
-//! 2. Never are two backends out at once by our doing.
+//! 1. Nothing is handed over to a backend that has not just passed its checks, unless so few of a pool pass
+//!    them that all who live have to serve.
+//! 2. Never are two backends out at once by our doing, and never are fewer active than the floor allows.
 //! 3. A backend that was ready is stopped only when it has no flows left, or its drain deadline has passed,
 //!    or it is dead; and no life is stopped twice, unless the first stop failed.
-//! 4. If the new active backend fails while the old one still drains and is fit, new flows go back.
+//! 4. If the new active backend fails while the old one still drains and is fit, new flows go back; in a
+//!    pool, if fewer than the floor would be left.
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.
+//! 7. Who is held out by an operator is neither started, nor stopped, nor given new flows.
 
 mod drain;
 mod failure;
+mod hold;
 mod lives;
+mod pool;
 mod resume;
 mod trigger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backend::{Backend, State};
 use super::cycle::Cycle;
 use super::event::Event;
-use super::journal::Record;
+use super::journal::{Record, Standing};
 use super::message::{Input, Output, Steering};
 use super::policy::Policy;
 use crate::clock::Now;
@@ -35,6 +40,8 @@ pub struct Coordinator {
     steering: Steering,
     cycle: Option<Cycle>,
     cycles: u64,
+    /// An operator wants no automatic rejuvenation.
+    paused: bool,
     last_handover: Option<Now>,
     journal_error: Option<String>,
     /// What a wanted rejuvenation waits for, as last said.
@@ -43,15 +50,25 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A service whose backends are all to be started.
+    /// A service whose backends are all to be started, but for those that operators hold out: that is all
+    /// that still counts of the `history` in the journal, which another boot of the machine may have left.
     pub fn new(
         service: ServiceName,
         policy: Policy,
         backends: impl IntoIterator<Item = BackendName>,
+        history: &[Record],
         now: Now,
     ) -> (Self, Vec<Output>) {
-        let backends: BTreeMap<_, _> = backends.into_iter().map(|name| (name, Backend::new(now))).collect();
-        let starts = backends.keys().cloned().map(Output::Start).collect();
+        let standing = Standing::of(history);
+        let mut backends: BTreeMap<_, _> =
+            backends.into_iter().map(|name| (name, Backend::new(now))).collect();
+        for name in &standing.held_out {
+            if let Some(backend) = backends.get_mut(name) {
+                (backend.held, backend.state) = (true, State::Maintenance);
+            }
+        }
+        let starting = backends.iter().filter(|(_, backend)| !backend.held);
+        let starts = starting.map(|(name, _)| Output::Start(name.clone())).collect();
         let coordinator = Self {
             service,
             policy,
@@ -59,6 +76,7 @@ impl Coordinator {
             steering: Steering::default(),
             cycle: None,
             cycles: 0,
+            paused: standing.paused,
             last_handover: None,
             journal_error: None,
             waits_for: None,
@@ -84,7 +102,16 @@ impl Coordinator {
             }
             Input::Flows { backend, open } => self.flows(&backend, open, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
-            Input::Rejuvenate { request } => self.requested(request, now),
+            Input::Rejuvenate { request, backend } => self.requested(request, backend, now),
+            Input::Drain { request, backend } => self.drain_requested(request, &backend, now),
+            Input::Ready { request, backend } => self.ready_requested(request, &backend, now),
+            Input::Pause { request } => self.pause_requested(request, true),
+            Input::Resume { request } => self.pause_requested(request, false),
+            Input::Answered { backend, turns } => {
+                if let Some(backend) = self.backends.get_mut(&backend) {
+                    backend.note_turns(turns);
+                }
+            }
             Input::Cut => self.cut(now),
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
@@ -93,8 +120,14 @@ impl Coordinator {
                 return std::mem::take(&mut self.out);
             }
         }
-        self.watch_active(now);
-        self.watch_ceiling(now);
+        self.watch_drain(now);
+        if self.policy.spread {
+            self.watch_pool(now);
+            self.watch_pool_ceiling(now);
+        } else {
+            self.watch_active(now);
+            self.watch_ceiling(now);
+        }
         self.watch_starts(now);
         self.watch_return(now);
         std::mem::take(&mut self.out)
@@ -122,6 +155,11 @@ impl Coordinator {
         self.cycles
     }
 
+    /// Whether an operator has stopped automatic rejuvenations.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Whether the flow table is wanted often: something drains.
     pub fn wants_flows(&self) -> bool {
         self.backends.values().any(|b| matches!(b.state, State::Draining | State::Drained))
@@ -131,15 +169,16 @@ impl Coordinator {
     pub fn activity(&self, now: Now) -> Option<String> {
         let cycle = self.cycle.as_ref()?;
         let old = self.backends.get(&cycle.from)?;
-        let left = cycle.drain_deadline_ms.saturating_sub(now.boot_ms) / 1000;
         let what = match old.state {
-            State::Draining => format!(
-                "{} drains to {}: {} flows open, {} awaiting a response, deadline in {left} s",
-                cycle.from,
-                cycle.to,
-                old.open.total(),
-                old.open.awaiting_response
-            ),
+            State::Draining => {
+                let to = cycle.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
+                let (open, awaiting) = (old.open.total(), old.open.awaiting_response);
+                let deadline = cycle.deadline_in_words(now);
+                format!(
+                    "{} drains{to}: {open} flows open, {awaiting} awaiting a response, {deadline}",
+                    cycle.from
+                )
+            }
             state => format!("{} is {state}", cycle.from),
         };
         Some(format!("rejuvenation {} ({}): {what}", cycle.number, cycle.reason))
@@ -164,15 +203,29 @@ impl Coordinator {
         }
     }
 
-    fn steer(&mut self, active: Option<BackendName>, draining: Option<BackendName>) {
-        let epoch = self.epoch_with(active.as_ref());
+    fn steer(&mut self, active: BTreeSet<BackendName>, draining: Option<BackendName>) {
+        let epoch = self.epoch_with(&active);
         self.steering = Steering { active, draining, epoch };
         self.out.push(Output::Steer(self.steering.clone()));
     }
 
+    /// New flows go where they went; old ones without an entry to whoever drains.
+    fn steer_old(&mut self, draining: Option<BackendName>) {
+        self.steer(self.steering.active.clone(), draining);
+    }
+
     /// The epoch under which new flows go to `active`.
-    fn epoch_with(&self, active: Option<&BackendName>) -> u32 {
-        self.steering.epoch + u32::from(active != self.steering.active.as_ref())
+    fn epoch_with(&self, active: &BTreeSet<BackendName>) -> u32 {
+        self.steering.epoch.wrapping_add(u32::from(*active != self.steering.active))
+    }
+
+    /// The active backend, of which a service that is no pool has one at most.
+    fn active(&self) -> Option<&BackendName> {
+        self.steering.active.first()
+    }
+
+    fn is_active(&self, name: &BackendName) -> bool {
+        self.steering.active.contains(name)
     }
 
     /// The backend that old flows without an entry belong to.

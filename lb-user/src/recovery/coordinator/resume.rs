@@ -3,7 +3,7 @@
 //! Three witnesses are heard, each for what it knows best: the steering word in the kernel says where new
 //! flows go, the processes say which lives go on, and the journal says what was meant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Coordinator;
 use crate::clock::Now;
@@ -11,9 +11,9 @@ use crate::names::{BackendName, ServiceName};
 use crate::recovery::backend::State;
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
-use crate::recovery::journal::Record;
+use crate::recovery::journal::{Record, Standing};
 use crate::recovery::message::{Instance, Output, Steering};
-use crate::recovery::policy::Policy;
+use crate::recovery::policy::{NEVER_MS, Policy};
 use crate::recovery::report::{Outcome, Reason};
 
 /// What is known of a life that ended while no controller ran.
@@ -30,35 +30,49 @@ impl Coordinator {
         history: &[Record],
         now: Now,
     ) -> (Self, Vec<Output>) {
-        let (mut this, _) = Self::new(service, policy, alive.keys().cloned(), now);
+        let (mut this, _) = Self::new(service, policy, alive.keys().cloned(), &[], now);
+        let standing = Standing::of(history);
+        this.paused = standing.paused;
+        for name in &standing.held_out {
+            if let Some(backend) = this.backends.get_mut(name) {
+                backend.held = true;
+            }
+        }
         this.steering = steering;
-        this.cycles = history.iter().map(Record::cycle).max().unwrap_or(0);
+        this.cycles = history.iter().filter_map(Record::cycle).max().unwrap_or(0);
         this.out.push(Output::Event(Event::ControllerStarted { adopted: true }));
         for (name, instance) in alive {
             if let Some(instance) = instance {
                 this.take_up(name, *instance, history, now);
             }
         }
+        this.keep_one_active(now);
         this.take_up_cycle(history, now);
+        this.take_up_holds(now);
         // Without the journal it is not known what drains: that goes on as a backend like any other.
         if this.steering.draining != this.draining() {
-            this.steer(this.steering.active.clone(), this.draining());
+            this.steer_old(this.draining());
         }
         this.bury(alive, now);
         // The active one may have died before the earlier controller did, while the old one drains.
-        this.watch_active(now);
+        if this.policy.spread {
+            this.watch_pool(now);
+        } else {
+            this.watch_active(now);
+        }
         let out = std::mem::take(&mut this.out);
         (this, out)
     }
 
     fn take_up(&mut self, name: &BackendName, instance: Instance, history: &[Record], now: Now) {
-        let is_active = self.steering.active.as_ref() == Some(name);
+        let is_active = self.is_active(name);
         let drained = |record: &Record| {
             matches!(record, Record::Handover { from, instance: life, .. }
                 if from == name && *life == Some(instance))
         };
         let Some(backend) = self.backends.get_mut(name) else { return };
         backend.begin_life(instance);
+        backend.fresh_memory = Some(0);
         backend.has_worked =
             is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained);
         if is_active {
@@ -76,20 +90,21 @@ impl Coordinator {
         let mut resumed = Cycle::new(*cycle, reason.clone(), from.clone(), to.clone(), *at);
         resumed.drain_deadline_ms = *drain_deadline_ms;
         resumed.before = *instance;
-        if self.steering.epoch > *epoch {
-            // More happened than could be written down, so how long flows have been waiting is not known.
-            resumed.drain_deadline_ms = now.plus_ms(self.policy.drain_deadline_ms).boot_ms;
+        let was_dead = matches!(reason, Reason::Died { .. });
+        if self.steering.epoch > *epoch || was_dead {
+            // More happened than was written down, so how long flows have been waiting is not known; and who was
+            // dead has to be found so again.
+            resumed.drain_deadline_ms = self.policy.drain_deadline(now);
         }
-        let active = self.steering.active.as_ref();
         let is_done = match self.steering.epoch.cmp(epoch) {
             std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => active == Some(to),
+            std::cmp::Ordering::Equal => to.as_ref().map_or(!self.is_active(from), |to| self.is_active(to)),
             std::cmp::Ordering::Greater => true,
         };
         if !is_done {
             return self.end_cycle(resumed, Outcome::Undone, None, now);
         }
-        if active == Some(from) {
+        if self.is_active(from) {
             let detail = "new flows were found to go to it again".to_owned();
             return self.end_cycle(resumed, Outcome::RolledBack, Some(detail), now);
         }
@@ -106,18 +121,53 @@ impl Coordinator {
         self.cycle = Some(resumed);
     }
 
+    /// Goes on holding out whom operators hold out.
+    fn take_up_holds(&mut self, now: Now) {
+        for name in self.names_where(|backend| backend.held) {
+            let drains = self.draining_backend() == Some(&name);
+            if self.is_active(&name) {
+                // The controller died before new flows were led away, and the operator has had no answer.
+                self.release(&name);
+            } else if let Some(cycle) = self.cycle.as_mut().filter(|_| drains) {
+                cycle.drain_deadline_ms = NEVER_MS;
+            } else {
+                self.hold_out(&name, now);
+            }
+        }
+    }
+
+    /// What was a pool and is none any more keeps one active backend: the others wait, with their flows.
+    fn keep_one_active(&mut self, now: Now) {
+        if self.policy.spread || self.steering.active.len() <= 1 {
+            return;
+        }
+        let lives = |name: &&BackendName| self.backends.get(*name).is_some_and(|b| b.instance.is_some());
+        let kept = self.steering.active.iter().find(lives).cloned();
+        for name in self.steering.active.clone().into_iter().filter(|name| kept.as_ref() != Some(name)) {
+            self.set_state(&name, State::Starting, Some("one is active from now on".into()), now);
+        }
+        self.steer(kept.into_iter().collect(), self.steering.draining.clone());
+    }
+
     /// Deals with the backends whose command does not run.
     fn bury(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
         let dead = |name: &BackendName| alive.get(name).is_some_and(Option::is_none);
-        let active = self.steering.active.clone().filter(dead);
-        for name in alive.keys().filter(|name| dead(name) && active.as_ref() != Some(name)) {
+        let held = self.names_where(|backend| backend.state == State::Maintenance);
+        let (active, others): (Vec<_>, Vec<_>) = alive
+            .keys()
+            .filter(|name| dead(name) && !held.contains(name))
+            .partition(|name| self.is_active(name));
+        for name in others {
             self.restart(name, FOUND_DEAD, now);
         }
-        let Some(active) = active else { return };
-        let reason = Reason::Died { status: FOUND_DEAD.into() };
-        if !self.roll_back(&active, &reason, FOUND_DEAD, now) {
-            self.steer(None, self.draining());
-            self.restart(&active, FOUND_DEAD, now);
+        for name in active {
+            let reason = Reason::Died { status: FOUND_DEAD.into() };
+            if self.policy.spread {
+                self.lose_member(name, reason, FOUND_DEAD, now);
+            } else if !self.roll_back(name, &reason, FOUND_DEAD, now) {
+                self.steer(BTreeSet::new(), self.draining());
+                self.restart(name, FOUND_DEAD, now);
+            }
         }
     }
 }
@@ -126,7 +176,7 @@ impl Coordinator {
 fn open_cycle(history: &[Record]) -> Option<(&Record, bool)> {
     let at = history.iter().rposition(|record| matches!(record, Record::Handover { .. }))?;
     let handover = &history[at];
-    let number = handover.cycle();
+    let number = handover.cycle()?;
     let later = &history[at + 1..];
     let ended = later.iter().any(|r| matches!(r, Record::Ended { cycle, .. } if *cycle == number));
     let stopping = later.iter().any(|r| matches!(r, Record::Stopping { cycle, .. } if *cycle == number));

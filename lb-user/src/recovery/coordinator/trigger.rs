@@ -9,21 +9,63 @@ use crate::recovery::message::{Output, RequestId};
 use crate::recovery::report::Reason;
 
 impl Coordinator {
-    pub(super) fn requested(&mut self, request: RequestId, now: Now) {
-        let why = match (self.steering.active.clone(), self.ready_standby(now), self.reason_to_refuse()) {
-            (Some(from), Some(to), None) => {
-                return self.begin_cycle(&from, &to, Reason::Operator, Some(request), now);
-            }
-            (_, _, Some(why)) => why,
-            (_, Some(_), None) => "no backend is active".to_owned(),
-            (_, None, None) => self.why_no_standby(now),
-        };
-        self.out.push(Output::Answer { request, result: Err(why) });
+    pub(super) fn requested(&mut self, request: RequestId, wanted: Option<BackendName>, now: Now) {
+        match self.whom_to_renew(wanted, now) {
+            Ok((from, to)) => self.begin_cycle(&from, to.as_ref(), Reason::Operator, Some(request), now),
+            Err(why) => self.out.push(Output::Answer { request, result: Err(why) }),
+        }
     }
 
-    fn reason_to_refuse(&self) -> Option<String> {
-        if let Some(error) = &self.journal_error {
-            return Some(format!("the journal cannot be written: {error}; make room or repair it first"));
+    /// The backend that an operator's rejuvenation takes out, and who takes over.
+    fn whom_to_renew(
+        &self,
+        wanted: Option<BackendName>,
+        now: Now,
+    ) -> Result<(BackendName, Option<BackendName>), String> {
+        if let Some(why) = wanted.as_ref().and_then(|name| self.why_unknown(name)).or(self.reason_to_refuse())
+        {
+            return Err(why);
+        }
+        if self.policy.spread {
+            let from = wanted.or_else(|| self.oldest_active()).ok_or("no backend is active")?;
+            return self.why_not_spared(&from).map_or(Ok((from, None)), Err);
+        }
+        let active = self.active().cloned();
+        if wanted.is_none() || wanted == active {
+            let to = self.ready_standby(now).ok_or_else(|| self.why_no_standby(now))?;
+            return Ok((active.ok_or("no backend is active")?, Some(to)));
+        }
+        match (wanted, active.filter(|name| self.fit_active().any(|fit| fit == name))) {
+            (Some(from), Some(to)) if self.state_of(&from) == Some(State::Standby) => Ok((from, Some(to))),
+            (Some(from), Some(_)) => Err(self.why_not_standing(&from)),
+            _ => Err("no active backend passes its checks, so none is taken out".to_owned()),
+        }
+    }
+
+    pub(super) fn state_of(&self, name: &BackendName) -> Option<State> {
+        self.backends.get(name).map(|backend| backend.state)
+    }
+
+    pub(super) fn why_unknown(&self, name: &BackendName) -> Option<String> {
+        let known: Vec<_> = self.backends.keys().map(ToString::to_string).collect();
+        let is_known = self.backends.contains_key(name);
+        (!is_known).then(|| format!("there is no backend `{name}`: there are {}", known.join(", ")))
+    }
+
+    pub(super) fn why_not_standing(&self, name: &BackendName) -> String {
+        let state = self.state_of(name).map_or_else(String::new, |state| state.to_string());
+        format!("{name} is {state}: wait until it is back")
+    }
+
+    /// Why nothing can be begun on purpose: it could not be written down.
+    pub(super) fn why_not_written(&self) -> Option<String> {
+        let error = self.journal_error.as_ref()?;
+        Some(format!("the journal cannot be written: {error}; make room or repair it first"))
+    }
+
+    pub(super) fn reason_to_refuse(&self) -> Option<String> {
+        if let Some(why) = self.why_not_written() {
+            return Some(why);
         }
         if let Some(cycle) = &self.cycle {
             let (number, from) = (cycle.number, &cycle.from);
@@ -34,7 +76,7 @@ impl Coordinator {
 
     /// A backend that is out while another one is ready to take over: only then is it one too many.
     fn someone_out(&self) -> Option<String> {
-        let others = self.backends.values().any(|b| b.state == State::Standby);
+        let others = self.policy.spread || self.backends.values().any(|b| b.state == State::Standby);
         let (name, backend) = self.backends.iter().find(|(_, b)| others && !b.stands())?;
         Some(format!("{name} is {}, and two must not be out at once: wait until it is back", backend.state))
     }
@@ -52,7 +94,7 @@ impl Coordinator {
         let others: Vec<String> = self
             .backends
             .iter()
-            .filter(|(name, _)| self.steering.active.as_ref() != Some(name))
+            .filter(|(name, _)| !self.is_active(name))
             .map(|(name, backend)| {
                 let finding = backend.last_finding.as_ref().map_or_else(
                     || format!("for {:.1} s", now.ms_since(backend.since) as f64 / 1000.0),
@@ -65,18 +107,27 @@ impl Coordinator {
     }
 
     pub(super) fn watch_ceiling(&mut self, now: Now) {
-        let Some(name) = self.steering.active.clone() else { return };
-        let fit = self.backends.get(&name).is_some_and(|b| !b.has_fallen(&self.policy));
-        let cooling = self.last_handover.is_some_and(|at| now.ms_since(at) < self.policy.cooldown_ms);
-        if self.cycle.is_some() || cooling || !fit {
+        let Some(name) = self.active().cloned() else { return };
+        let fit = self.fit_active().any(|fit| *fit == name);
+        if self.paused || self.cycle.is_some() || self.is_cooling(now) || !fit {
             return;
         }
-        if let Some(reason) = self.over_ceiling(&name) {
+        if let Some(reason) = self.aged(&name, now) {
             self.want(&name, reason, now);
         } else {
             self.waits_for = None;
             self.renew_aged_standby(&name, now);
         }
+    }
+
+    pub(super) fn is_cooling(&self, now: Now) -> bool {
+        self.last_handover.is_some_and(|at| now.ms_since(at) < self.policy.cooldown_ms)
+    }
+
+    /// What asks for a rejuvenation of a backend that is old enough for one.
+    pub(super) fn aged(&self, name: &BackendName, now: Now) -> Option<Reason> {
+        let backend = self.backends.get(name)?;
+        self.over_ceiling(name).filter(|_| backend.is_of_age(&self.policy, now))
     }
 
     fn over_ceiling(&self, name: &BackendName) -> Option<Reason> {
@@ -98,7 +149,7 @@ impl Coordinator {
             return self.wait(reason, why);
         }
         if self.over_ceiling(&to).is_none() {
-            return self.begin_cycle(from, &to, reason, None, now);
+            return self.begin_cycle(from, Some(&to), reason, None, now);
         }
         if self.renew_aged_standby(from, now) {
             return;
@@ -123,10 +174,10 @@ impl Coordinator {
     fn renew_aged_standby(&mut self, active: &BackendName, now: Now) -> bool {
         let aged = self.backends.iter().find_map(|(name, backend)| {
             let worked = backend.state == State::Standby && backend.has_worked;
-            Some((name.clone(), self.over_ceiling(name).filter(|_| worked)?))
+            Some((name.clone(), self.aged(name, now).filter(|_| worked)?))
         });
         let Some((name, reason)) = aged.filter(|_| self.reason_to_refuse().is_none()) else { return false };
-        self.begin_cycle(&name, active, reason, None, now);
+        self.begin_cycle(&name, Some(active), reason, None, now);
         true
     }
 }

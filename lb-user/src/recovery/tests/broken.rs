@@ -1,14 +1,16 @@
 //! The checker itself: for each invariant an order that breaks it, which must not pass.
 
+use std::collections::BTreeSet;
+
 use super::world::World;
 use super::{name, policy};
 use crate::flow_counts::OpenFlows;
 use crate::recovery::journal::Record;
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Input, Output, State, Steering};
+use crate::recovery::{Input, Output, Policy, State, Steering};
 
 fn steer(world: &World, active: Option<&str>) -> Output {
-    let active = active.map(name);
+    let active: BTreeSet<_> = active.map(name).into_iter().collect();
     let epoch = world.word.epoch + u32::from(active != world.word.active);
     Output::Steer(Steering { active, draining: None, epoch })
 }
@@ -17,7 +19,7 @@ fn written(world: &World, cycle: u64) -> Record {
     Record::Handover {
         cycle,
         from: name("a"),
-        to: name("b"),
+        to: Some(name("b")),
         epoch: world.word.epoch + 1,
         reason: Reason::Operator,
         at: world.now,
@@ -78,7 +80,7 @@ fn a_handover_on_passes_of_long_ago_is_caught() {
 fn a_handover_that_is_not_written_down_is_caught() {
     let mut world = World::up(policy());
     let order = steer(&world, Some("b"));
-    assert_eq!(verdict(&mut world, order), "handover to b without a record");
+    assert_eq!(verdict(&mut world, order), "new flows leave a without a record");
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn a_second_backend_that_is_taken_out_is_caught() {
     world.machine("a").flows = 0;
     world.run_until("a drained, b active");
     hear_of_the_end_of(&mut world, "b");
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while nobody else serves");
+    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while 0 others serve");
 }
 
 #[test]
@@ -132,16 +134,18 @@ fn new_flows_that_do_not_go_back_are_caught() {
 #[test]
 fn a_service_that_nobody_serves_although_somebody_could_is_caught() {
     let mut world = World::up(policy());
+    hear_of_the_end_of(&mut world, "a");
     let order = steer(&world, None);
     world.carry_out(vec![order]).unwrap();
     let states = world.coordinator.states().map(|(name, _)| (name, State::Standby)).collect();
     let said = world.checker.somebody_serves(&states, world.now).unwrap_err();
-    assert_eq!(said, "nobody is active although a could be");
+    assert_eq!(said, "nobody is active although b could be");
 }
 
 #[test]
 fn states_that_do_not_fit_the_steering_are_caught() {
     let mut world = World::up(policy());
+    hear_of_the_end_of(&mut world, "a");
     let order = steer(&world, None);
     world.carry_out(vec![order]).unwrap();
     let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
@@ -153,7 +157,7 @@ fn an_epoch_that_does_not_count_handovers_is_caught() {
     let mut world = World::up(policy());
     let record = written(&world, 1);
     world.checker.store(record);
-    let word = Steering { active: Some(name("b")), draining: None, epoch: world.word.epoch };
+    let word = Steering { active: BTreeSet::from([name("b")]), draining: None, epoch: world.word.epoch };
     assert!(verdict(&mut world, Output::Steer(word)).starts_with("epoch 1 after"));
 }
 
@@ -162,5 +166,128 @@ fn a_record_of_another_outcome_does_not_allow_a_handover() {
     let mut world = World::up(policy());
     world.checker.store(Record::Ended { cycle: 1, outcome: Outcome::Completed });
     let order = steer(&world, Some("b"));
-    assert_eq!(verdict(&mut world, order), "handover to b without a record");
+    assert_eq!(verdict(&mut world, order), "new flows leave a without a record");
+}
+
+/// A pool of three, the floor of which is two.
+fn pool() -> World {
+    World::pool(&Policy { active_least: 2, ..policy() }, &["a", "b", "c"])
+}
+
+fn spread(world: &World, active: &[&str]) -> Output {
+    let active = active.iter().map(|text| name(text)).collect();
+    Output::Steer(Steering { active, draining: None, epoch: world.word.epoch + 1 })
+}
+
+fn taken_out(world: &World, backend: &str) -> Record {
+    Record::Handover {
+        cycle: 1,
+        from: name(backend),
+        to: None,
+        epoch: world.word.epoch + 1,
+        reason: Reason::Operator,
+        at: world.now,
+        drain_deadline_ms: world.now.boot_ms,
+        instance: world.machines[&name(backend)].life.as_ref().map(|life| life.instance),
+    }
+}
+
+#[test]
+fn a_member_that_is_taken_out_without_a_record_is_caught() {
+    let mut world = pool();
+    let order = spread(&world, &["a", "b"]);
+    assert_eq!(verdict(&mut world, order), "new flows leave c without a record");
+}
+
+#[test]
+fn a_second_member_that_is_taken_out_in_the_same_step_is_caught() {
+    let mut world = pool();
+    let record = taken_out(&world, "c");
+    world.checker.store(record);
+    let order = spread(&world, &["a"]);
+    assert_eq!(verdict(&mut world, order), "new flows leave b without a record");
+}
+
+#[test]
+fn a_member_that_is_taken_out_below_the_floor_is_caught() {
+    let mut world = pool();
+    hear_of_the_end_of(&mut world, "a");
+    let record = taken_out(&world, "c");
+    world.checker.store(record);
+    let order = spread(&world, &["b"]);
+    assert_eq!(verdict(&mut world, order), "new flows leave c, and 1 fit backends are left");
+}
+
+#[test]
+fn a_member_that_joins_without_having_passed_its_checks_is_caught() {
+    let mut world = pool();
+    world.machine("c").bad_starts = u32::MAX;
+    world.kill("c");
+    world.run_until("a active, b active, c failed");
+    let order = spread(&world, &["a", "b", "c"]);
+    assert_eq!(verdict(&mut world, order), "new flows go to c, which has not just passed its checks");
+}
+
+#[test]
+fn a_member_that_could_serve_and_does_not_is_caught() {
+    let mut world = pool();
+    let record = taken_out(&world, "c");
+    world.checker.store(record);
+    let order = spread(&world, &["a", "b"]);
+    world.carry_out(vec![order]).unwrap();
+    let states = ["a", "b", "c"].map(name);
+    let states = states.iter().map(|name| (name, State::Standby)).collect();
+    let said = world.checker.all_serve_who_can(&states, world.now).unwrap_err();
+    assert_eq!(said, "c is ready, and standby instead of active");
+}
+
+#[test]
+fn a_member_that_has_failed_and_stays_is_caught() {
+    let mut world = pool();
+    hear_of_the_end_of(&mut world, "c");
+    let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
+    assert_eq!(said, "c has failed and is active beside 2 fit ones");
+}
+
+#[test]
+fn a_member_that_is_stopped_while_too_few_serve_is_caught() {
+    let mut world = pool();
+    world.machine("a").flows = 1;
+    world.rejuvenate_one("a");
+    world.run(1_000);
+    world.checker.hear(&Input::Flows { backend: name("a"), open: OpenFlows::default() }, world.now);
+    hear_of_the_end_of(&mut world, "b");
+    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while 1 others serve");
+}
+
+#[test]
+fn two_active_backends_of_what_is_no_pool_are_caught() {
+    let mut world = World::up(policy());
+    let order = spread(&world, &["a", "b"]);
+    assert!(verdict(&mut world, order).ends_with("are active, and it is no pool"));
+}
+
+#[test]
+fn an_order_about_a_backend_that_is_held_out_is_caught() {
+    let mut world = World::pool(&policy(), &["a", "b", "c"]);
+    world.drain("c");
+    world.run_until("a active, b active, c maintenance");
+    for order in [Output::Start(name("c")), Output::Stop(name("c")), spread(&world, &["a", "b", "c"])] {
+        assert_eq!(verdict(&mut world, order), "c is held out");
+    }
+}
+
+#[test]
+fn a_reset_of_the_flows_of_one_that_lives_is_caught() {
+    let mut world = World::up(policy());
+    let said = verdict(&mut world, Output::Refuse(name("a")));
+    assert_eq!(said, "the flows of a are reset, and it is not dead");
+}
+
+#[test]
+fn a_word_of_the_operator_that_is_forgotten_is_caught() {
+    let mut world = World::up(policy());
+    world.checker.store(Record::HeldOut { backend: name("b") });
+    let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
+    assert_eq!(said, "b is to be held out, and is standby");
 }

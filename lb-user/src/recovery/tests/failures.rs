@@ -3,7 +3,7 @@
 use super::world::World;
 use super::{instance, name, policy, refused};
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Input, Policy, State};
+use crate::recovery::{Finding, Input, Policy, State};
 
 #[test]
 fn a_dead_active_backend_is_replaced_at_once_and_its_cut_flows_are_named() {
@@ -50,10 +50,10 @@ fn when_both_die_the_first_one_back_serves() {
     world.kill("b");
     world.kill("a");
     world.run(5);
-    assert_eq!(world.word.active, None);
+    assert_eq!(world.active(), "");
     world.run(5_000);
     assert_eq!(world.machines.values().map(|machine| machine.starts).sum::<u32>(), 4);
-    assert!(world.word.active.is_some());
+    assert!(!world.word.active.is_empty());
     let states: Vec<State> = world.coordinator.states().map(|(_, state)| state).collect();
     assert!(states.contains(&State::Standby), "{states:?}");
 }
@@ -76,7 +76,7 @@ fn an_old_backend_that_does_not_start_again_ends_its_rejuvenation_as_not_ready()
     world.machine("a").bad_starts = 5;
     let request = world.rejuvenate();
     world.run(policy().drain_deadline_ms + policy().ready_deadline_ms + 2_000);
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!((report.outcome, report.cut.len()), (Outcome::NotReady, 1), "what was cut is not forgotten");
     assert_eq!(world.coordinator.activity(world.now), None);
     world.run_until("a standby, b active");
@@ -106,7 +106,7 @@ fn a_new_active_backend_that_dies_is_left_for_the_old_one_that_drains() {
     world.kill("b");
     world.run(5);
     assert_eq!(world.standing(), "a active, b recovering");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!(report.outcome, Outcome::RolledBack);
     assert_eq!(report.detail.as_deref(), Some("b failed: killed by signal 9"));
     world.run_until("a active, b standby");
@@ -133,7 +133,7 @@ fn a_new_active_backend_that_wedges_is_left_and_keeps_the_flows_that_it_has() {
 
 #[test]
 fn beyond_the_window_only_an_old_backend_that_passes_its_checks_is_gone_back_to() {
-    for (wedged, serves) in [(false, Some(name("a"))), (true, None)] {
+    for (wedged, serves) in [(false, "a"), (true, "")] {
         let mut world = World::up(Policy { observation_ms: 0, ..policy() });
         world.machine("a").flows = 1;
         world.rejuvenate();
@@ -141,7 +141,7 @@ fn beyond_the_window_only_an_old_backend_that_passes_its_checks_is_gone_back_to(
         world.run(5_000);
         world.kill("b");
         world.run(5);
-        assert_eq!(world.word.active, serves);
+        assert_eq!(world.active(), serves);
     }
 }
 
@@ -259,6 +259,29 @@ fn reports_about_an_older_life_change_nothing() {
 }
 
 #[test]
+fn a_check_that_could_not_be_made_speaks_against_nobody() {
+    let mut world = World::up(policy());
+    let unchecked = |world: &mut World, backend: &str| {
+        let instance = world.life(backend).instance;
+        let result = Err(Finding::Unchecked("no such script".into()));
+        world.tell(&Input::Checked { backend: name(backend), instance, result });
+    };
+    for _ in 0..10 {
+        unchecked(&mut world, "a");
+        unchecked(&mut world, "b");
+    }
+    world.run(5);
+    assert_eq!(world.standing(), "a active, b standby");
+    // Nor does it excuse: failures in a row stay in a row.
+    for _ in 0..policy().fall {
+        unchecked(&mut world, "b");
+        let instance = world.life("b").instance;
+        world.tell(&Input::Checked { backend: name("b"), instance, result: refused() });
+    }
+    assert_eq!(world.state("b"), State::Starting);
+}
+
+#[test]
 fn an_end_that_is_reported_before_its_start_is_not_lost() {
     let mut world = World::new(policy(), &["a"], 1);
     let (backend, life) = (name("a"), instance(9));
@@ -267,6 +290,20 @@ fn an_end_that_is_reported_before_its_start_is_not_lost() {
     world.tell(&Input::Started { backend, instance: life });
     assert_eq!(world.state("a"), State::Failed);
     assert!(world.said().contains("a: exit code 1"));
+}
+
+#[test]
+fn an_end_that_is_reported_before_its_start_is_not_forgotten_for_a_late_older_one() {
+    let mut world = World::up(policy());
+    let old = world.life("b").instance;
+    world.kill("b");
+    world.run_until("a active, b starting");
+    let (backend, new) = (name("b"), instance(9));
+    for (instance, status) in [(new, "exit code 1"), (old, "stopped")] {
+        world.tell(&Input::Exited { backend: backend.clone(), instance, status: status.into() });
+    }
+    world.tell(&Input::Started { backend, instance: new });
+    assert_eq!(world.state("b"), State::Failed);
 }
 
 #[test]

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
-use crate::recovery::journal::Record;
+use crate::recovery::journal::{Record, Standing};
 use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
-use crate::recovery::{Coordinator, State};
+use crate::recovery::{Coordinator, Finding, State};
 
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -27,6 +27,10 @@ struct Known {
     passed: u32,
     failed: u32,
     last_pass: Option<Now>,
+    /// The failed checks in a row found silence, and nothing else.
+    silent: bool,
+    /// What it had answered when the first of them failed, and when the last one did.
+    turns: Option<(u64, u64)>,
     /// Since when it has not been ready, if it is not.
     unready_since: Option<Now>,
     /// Flows in the last scan.
@@ -44,6 +48,8 @@ impl Known {
             passed: 0,
             failed: 0,
             last_pass: None,
+            silent: false,
+            turns: None,
             unready_since: Some(now),
             open: None,
             stopping: false,
@@ -57,7 +63,7 @@ impl Known {
 struct Drain {
     cycle: u64,
     from: BackendName,
-    to: BackendName,
+    to: Option<BackendName>,
     begun: Now,
     deadline_ms: u64,
     reason: Reason,
@@ -76,6 +82,10 @@ pub(super) struct Checker {
     drain: Option<Drain>,
     /// The life that each cycle has ended.
     restarted: BTreeMap<u64, Instance>,
+    /// Whom operators hold out, as far as was said.
+    held_out: BTreeSet<BackendName>,
+    /// Whom they were said to hold out no more, though that could perhaps not be written down.
+    released: BTreeSet<BackendName>,
 }
 
 impl Checker {
@@ -89,7 +99,14 @@ impl Checker {
             durable: Vec::new(),
             drain: None,
             restarted: BTreeMap::new(),
+            held_out: BTreeSet::new(),
+            released: BTreeSet::new(),
         }
+    }
+
+    /// From now on this is what the coordinator is bound by.
+    pub(super) fn change_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Takes note of what the coordinator is about to be told.
@@ -104,7 +121,14 @@ impl Checker {
                 *known = Known { unready_since, out, ..Known::new(life, now) };
             }
             Input::Checked { backend, instance, result } => {
-                self.hear_check(backend, *instance, result.is_ok(), now);
+                let silence =
+                    matches!(result, Err(Finding::Refused | Finding::TimedOut | Finding::Unreachable(_)));
+                self.hear_check(backend, *instance, result.is_ok(), silence, now);
+            }
+            Input::Answered { backend, turns } => {
+                let known = self.known_mut(backend);
+                let first = known.turns.filter(|_| known.failed > 0).map_or(*turns, |(first, _)| first);
+                known.turns = Some((first, *turns));
             }
             Input::Exited { backend, instance, .. } => {
                 self.ended.insert((instance.pid, instance.start_ticks));
@@ -126,11 +150,25 @@ impl Checker {
                     drain.deadline_ms = drain.deadline_ms.min(now.boot_ms);
                 }
             }
-            Input::Tick | Input::Sampled { .. } | Input::Rejuvenate { .. } | Input::Journal(_) => {}
+            Input::Tick
+            | Input::Sampled { .. }
+            | Input::Rejuvenate { .. }
+            | Input::Drain { .. }
+            | Input::Ready { .. }
+            | Input::Pause { .. }
+            | Input::Resume { .. }
+            | Input::Journal(_) => {}
         }
     }
 
-    fn hear_check(&mut self, backend: &BackendName, instance: Instance, passed: bool, now: Now) {
+    fn hear_check(
+        &mut self,
+        backend: &BackendName,
+        instance: Instance,
+        passed: bool,
+        silence: bool,
+        now: Now,
+    ) {
         let (rise, fall) = (self.policy.rise, self.policy.fall);
         let known = self.known_mut(backend);
         if known.life != Some(instance) {
@@ -138,7 +176,9 @@ impl Checker {
         }
         if passed {
             (known.passed, known.failed, known.last_pass) = (known.passed + 1, 0, Some(now));
+            known.turns = None;
         } else {
+            known.silent = silence && (known.silent || known.failed == 0);
             (known.passed, known.failed) = (0, known.failed + 1);
         }
         if known.passed >= rise {
@@ -165,10 +205,15 @@ impl Checker {
             let known = self.known_mut(name);
             *known = Known { out: known.out && known.life.is_none(), ..Known::new(*life, now) };
         }
-        let last = self.durable.iter().rfind(|record| !matches!(record, Record::Stopping { .. }));
+        let ends_or_begins =
+            |record: &&Record| matches!(record, Record::Handover { .. } | Record::Ended { .. });
+        let last = self.durable.iter().rfind(ends_or_begins);
         let goes_on =
             |drain: &Drain| matches!(last, Some(Record::Handover { cycle, .. }) if *cycle == drain.cycle);
         self.drain = self.drain.take().filter(goes_on);
+        // Whoever is still held out is said to be again.
+        self.held_out.clear();
+        self.released.clear();
     }
 
     /// Holds an order against the account and takes note of it.
@@ -181,40 +226,67 @@ impl Checker {
             Output::Stop(name) => {
                 self.may_stop(name, now)?;
                 let cycle = self.drain.as_ref().filter(|drain| drain.from == *name).map(|drain| drain.cycle);
-                let known = self.known_mut(name);
+                // A death may be answered without a record, and then the number of its cycle is used again.
+                let known = self.backends.get_mut(name).unwrap();
                 known.stopping = true;
                 if let (Some(life), Some(cycle)) = (known.life, cycle) {
                     known.out = true;
-                    self.restarted.insert(cycle, life);
+                    if self.durable.contains(&Record::Stopping { cycle, instance: Some(life) }) {
+                        self.restarted.insert(cycle, life);
+                    }
                 }
             }
             Output::Event(event) => self.hear_event(event, now),
-            Output::Journal(_) | Output::Start(_) | Output::Report(_) | Output::Answer { .. } => {}
+            Output::Start(name) => self.may_touch(name)?,
+            Output::Refuse(name) if !self.is_dead(name, now) => {
+                return Err(format!("the flows of {name} are reset, and it is not dead"));
+            }
+            Output::Journal(_) | Output::Refuse(_) | Output::Report(_) | Output::Answer { .. } => {}
         }
         Ok(())
     }
 
-    /// 1 and 5: new flows go to a backend that has just passed its checks, or back to the old one; and unless
-    /// the active one has failed, only after that was written down.
+    /// 1, 2 and 5: new flows go to backends that have just passed their checks, or back to the old one; and
+    /// away from one that has not failed only after that was written down, and if enough others are left.
     fn may_steer(&self, new: &Steering, now: Now) -> Verdict {
         let changed = new.active != self.word.active;
         if new.epoch != self.word.epoch + u32::from(changed) {
             return Err(format!("epoch {} after {:?} for {new:?}", new.epoch, self.word));
         }
-        let Some(to) = new.active.as_ref().filter(|_| changed) else { return Ok(()) };
-        if !self.is_ready(to, now) && !self.can_return_to(to, now) {
-            return Err(format!("new flows go to {to}, which has not just passed its checks"));
+        if !self.policy.spread && new.active.len() > 1 {
+            return Err(format!("{:?} are active, and it is no pool", new.active));
         }
-        let failed = self.word.active.as_ref().is_none_or(|active| self.has_failed(active));
-        let written = self.last_handover().is_some_and(|record| {
-            matches!(record, Record::Handover { to: t, epoch, .. } if t == to && *epoch == new.epoch)
-        });
-        if failed || written { Ok(()) } else { Err(format!("handover to {to} without a record")) }
+        let fit = new.active.iter().filter(|name| !self.has_failed(name)).count();
+        for to in new.active.difference(&self.word.active) {
+            self.may_touch(to)?;
+            let doubted = self.policy.spread && fit < self.policy.floor() && self.backends[to].life.is_some();
+            if !self.is_ready(to, now) && !self.can_return_to(to, now) && !doubted {
+                return Err(format!("new flows go to {to}, which has not just passed its checks"));
+            }
+        }
+        // What was a pool, and is none any more, keeps one.
+        let narrows = !self.policy.spread && self.word.active.len() > 1 && new.active.len() == 1;
+        let left = self.word.active.difference(&new.active);
+        for from in left.filter(|from| !self.has_failed(from) && !narrows) {
+            let written = self.last_handover().is_some_and(|record| {
+                matches!(record, Record::Handover { from: f, to, epoch, .. }
+                    if f == from
+                        && *epoch == new.epoch
+                        && to.as_ref().is_none_or(|to| new.active.contains(to)))
+            });
+            if !written {
+                return Err(format!("new flows leave {from} without a record"));
+            }
+            if fit < self.policy.floor() {
+                return Err(format!("new flows leave {from}, and {fit} fit backends are left"));
+            }
+        }
+        Ok(())
     }
 
     fn steer(&mut self, new: &Steering) {
         self.word = new.clone();
-        if self.drain.as_ref().is_some_and(|drain| Some(&drain.from) == new.active.as_ref()) {
+        if self.drain.as_ref().is_some_and(|drain| new.active.contains(&drain.from)) {
             self.drain = None;
         }
         let Some(Record::Handover { cycle, from, to, epoch, reason, at, drain_deadline_ms, .. }) =
@@ -222,7 +294,8 @@ impl Checker {
         else {
             return;
         };
-        if Some(to) == new.active.as_ref() && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
+        let led = to.as_ref().map_or(!new.active.contains(from), |to| new.active.contains(to));
+        if led && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
             self.drain = Some(Drain {
                 cycle: *cycle,
                 from: from.clone(),
@@ -243,6 +316,10 @@ impl Checker {
             return Err(format!("{name} is stopped twice"));
         }
         let Some(life) = known.life else { return Ok(()) };
+        self.may_touch(name)?;
+        if self.is_dead(name, now) {
+            return Ok(());
+        }
         let unready = known.unready_since.is_some_and(|at| now.ms_since(at) >= self.policy.ready_deadline_ms);
         let Some(drain) = self.drain.as_ref().filter(|drain| drain.from == *name) else {
             let verdict = format!("{name} lives and is stopped without a rejuvenation");
@@ -251,14 +328,18 @@ impl Checker {
         if known.open != Some(0) && now.boot_ms < drain.deadline_ms {
             return Err(format!("{name} is stopped with {:?} flows before its deadline", known.open));
         }
-        let served = self.word.active.as_ref().is_some_and(|active| !self.has_failed(active));
+        let fit = self.word.active.iter().filter(|active| !self.has_failed(active)).count();
+        let served = fit >= self.policy.floor();
         let unfit = known.failed >= self.policy.fall;
-        let out = self.backends.iter().find(|(other, known)| *other != name && known.out);
+        let out = self.backends.iter().find(|(other, known)| {
+            // Whom operators hold out they have decided about.
+            *other != name && known.out && !self.held_out.contains(*other)
+        });
         if let Some((other, _)) = out.filter(|_| !unfit) {
             return Err(format!("{name} is stopped while {other} is out"));
         }
         if !served && !unfit {
-            return Err(format!("{name} is stopped while nobody else serves"));
+            return Err(format!("{name} is stopped while {fit} others serve"));
         }
         let record = Record::Stopping { cycle: drain.cycle, instance: Some(life) };
         if !self.durable.contains(&record) {
@@ -268,6 +349,25 @@ impl Checker {
             Some(before) => Err(format!("rejuvenation {} stops {before:?} and {life:?}", drain.cycle)),
             None => Ok(()),
         }
+    }
+
+    /// 7: operators decide about those whom they hold out.
+    fn may_touch(&self, name: &BackendName) -> Verdict {
+        if self.held_out.contains(name) { Err(format!("{name} is held out")) } else { Ok(()) }
+    }
+
+    /// It has ended; or it fell in silence and answered no client, while another one passes its checks.
+    fn is_dead(&self, name: &BackendName, now: Now) -> bool {
+        let known = &self.backends[name];
+        let limit = 2 * self.policy.check_period_ms + PASS_AGE_MS;
+        let passes = |other: &Known| {
+            let fresh = other.last_pass.is_some_and(|at| now.ms_since(at) <= limit);
+            other.life.is_some() && other.passed > 0 && fresh
+        };
+        let others = self.backends.iter().filter(|(other, _)| *other != name);
+        let unanswered = known.turns.is_some_and(|(first, last)| first == last);
+        let silent = known.failed >= self.policy.fall && known.silent && unanswered;
+        known.life.is_none() || silent && others.map(|(_, other)| other).any(passes)
     }
 
     fn hear_event(&mut self, event: &Event, now: Now) {
@@ -281,13 +381,31 @@ impl Checker {
                     from: from.clone(),
                     to: to.clone(),
                     begun: now,
-                    deadline_ms: now.boot_ms + self.policy.drain_deadline_ms,
+                    deadline_ms: self.policy.drain_deadline(now),
                     reason: reason.clone(),
                     life: self.backends[from].life,
                 });
             }
             Event::State { backend, to: State::Draining | State::Drained, .. } if self.drain.is_none() => {
                 self.take_up(backend, now);
+            }
+            Event::HeldOut { backend } => {
+                self.held_out.insert(backend.clone());
+                self.released.remove(backend);
+            }
+            Event::Ready { backend } => {
+                self.held_out.remove(backend);
+                self.released.insert(backend.clone());
+            }
+            // Taken back, it has as long to become ready as one that was started.
+            Event::State {
+                backend,
+                from: State::Maintenance | State::Draining | State::Drained,
+                to: State::Starting,
+                ..
+            } => {
+                let known = self.known_mut(backend);
+                known.unready_since = known.unready_since.or(Some(now));
             }
             Event::RejuvenationEnded { cycle, .. } => {
                 self.drain = self.drain.take().filter(|drain| drain.cycle != *cycle);
@@ -305,7 +423,7 @@ impl Checker {
                 from: from.clone(),
                 to: to.clone(),
                 begun: *at,
-                deadline_ms: now.boot_ms + self.policy.drain_deadline_ms,
+                deadline_ms: self.policy.drain_deadline(now),
                 reason: reason.clone(),
                 life: self.backends[from].life,
             });
@@ -317,7 +435,7 @@ impl Checker {
     pub(super) fn settled(&self, coordinator: &Coordinator, now: Now) -> Verdict {
         let states: BTreeMap<_, _> = coordinator.states().collect();
         for (name, state) in &states {
-            let is_active = self.word.active.as_ref() == Some(name);
+            let is_active = self.word.active.contains(name);
             if (*state == State::Active) != is_active {
                 return Err(format!("{name} is {state} under {:?}", self.word));
             }
@@ -332,8 +450,48 @@ impl Checker {
         if coordinator.steering() != &self.word {
             return Err(format!("{:?} was ordered, {:?} is meant", self.word, coordinator.steering()));
         }
-        self.somebody_serves(&states, now)?;
+        self.operators_are_obeyed(&states)?;
+        if self.policy.spread {
+            self.all_serve_who_can(&states, now)?;
+        } else {
+            self.somebody_serves(&states, now)?;
+        }
         self.went_back(now)
+    }
+
+    /// 7: whom operators hold out, as it is written down, is out or on the way.
+    fn operators_are_obeyed(&self, states: &BTreeMap<&BackendName, State>) -> Verdict {
+        for name in Standing::of(&self.durable).held_out.difference(&self.released) {
+            let state = states[name];
+            let on_the_way = matches!(state, State::Draining | State::Drained | State::Recovering);
+            if state != State::Maintenance && !on_the_way {
+                return Err(format!("{name} is to be held out, and is {state}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who of a pool is ready and is not out on purpose is active; and if too few pass their checks, whoever
+    /// was active in its life and lives is.
+    pub(super) fn all_serve_who_can(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
+        let out = |state| {
+            matches!(state, State::Draining | State::Drained | State::Recovering | State::Maintenance)
+        };
+        for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
+            if !self.word.active.contains(name) && self.is_ready(name, now) {
+                return Err(format!("{name} is ready, and {state} instead of active"));
+            }
+        }
+        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
+        let could = self.backends.keys().find(|name| self.can_return_to(name, now));
+        if let Some(name) = could.filter(|_| fit < self.policy.floor()) {
+            return Err(format!("{fit} fit backends are active, and {name} is not gone back to"));
+        }
+        let unfit = self.word.active.iter().find(|name| self.has_failed(name));
+        match unfit.filter(|_| fit >= self.policy.floor()) {
+            Some(name) => Err(format!("{name} has failed and is active beside {fit} fit ones")),
+            None => Ok(()),
+        }
     }
 
     /// Nobody is active only while nobody could be.
@@ -343,7 +501,7 @@ impl Checker {
             State::Draining | State::Drained => self.can_return_to(name, now),
             _ => false,
         };
-        match self.backends.keys().find(|name| self.word.active.is_none() && could(name)) {
+        match self.backends.keys().find(|name| self.word.active.is_empty() && could(name)) {
             Some(name) => Err(format!("nobody is active although {name} could be")),
             None => Ok(()),
         }
@@ -351,9 +509,10 @@ impl Checker {
 
     fn went_back(&self, now: Now) -> Verdict {
         let Some(drain) = &self.drain else { return Ok(()) };
-        let stays = self.word.active.as_ref() == Some(&drain.to);
-        if stays && self.has_failed(&drain.to) && self.can_return_to(&drain.from, now) {
-            return Err(format!("{} has failed and new flows do not go back to {}", drain.to, drain.from));
+        let Some(to) = drain.to.as_ref().filter(|_| !self.policy.spread) else { return Ok(()) };
+        let stays = self.word.active.contains(to);
+        if stays && self.has_failed(to) && self.can_return_to(&drain.from, now) {
+            return Err(format!("{to} has failed and new flows do not go back to {}", drain.from));
         }
         Ok(())
     }

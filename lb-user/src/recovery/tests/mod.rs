@@ -2,12 +2,15 @@
 //! full of faults whose every step is held against what must always be so.
 
 mod broken;
+mod dead;
 mod failures;
 mod invariants;
+mod pools;
 mod resumption;
 mod scenarios;
 mod simulation;
 mod table;
+mod verbs;
 mod world;
 
 use super::message::{Finding, Instance};

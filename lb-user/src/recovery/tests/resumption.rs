@@ -1,5 +1,7 @@
 //! A controller that dies in each phase, and the one that takes over.
 
+use std::collections::BTreeSet;
+
 use super::world::World;
 use super::{name, policy};
 use crate::recovery::journal::Record;
@@ -36,7 +38,7 @@ fn a_handover_that_was_written_down_and_never_done_is_undone() {
     for active_dies in [false, true] {
         let mut world = World::up(policy());
         let mut lost = world.coordinator.clone();
-        for output in lost.step(world.now, Input::Rejuvenate { request: 1 }) {
+        for output in lost.step(world.now, Input::Rejuvenate { request: 1, backend: None }) {
             if let Output::Journal(record) = output {
                 world.journal.push(record);
             }
@@ -49,7 +51,7 @@ fn a_handover_that_was_written_down_and_never_done_is_undone() {
         assert_eq!(world.journal.last(), Some(&undone), "active dies: {active_dies}");
         assert_eq!(world.coordinator.activity(world.now), None);
         world.run(5_000);
-        assert!(world.word.active.is_some());
+        assert!(!world.word.active.is_empty());
         assert_eq!(world.coordinator.cycles(), 1, "its number is not used again");
     }
 }
@@ -131,9 +133,13 @@ fn new_flows_go_back_at_once_if_the_new_active_backend_died_meanwhile() {
 fn a_draining_backend_is_gone_back_to_if_nobody_was_left_active() {
     let mut world = draining();
     // The earlier controller had steered new flows to nobody, and came no further.
+    let instance = world.life("b").instance;
     world.kill("b");
+    world.checker.hear(&Input::Exited { backend: name("b"), instance, status: "killed".into() }, world.now);
     let epoch = world.word.epoch + 1;
-    world.carry_out(vec![Output::Steer(Steering { active: None, draining: None, epoch })]).unwrap();
+    world
+        .carry_out(vec![Output::Steer(Steering { active: BTreeSet::new(), draining: None, epoch })])
+        .unwrap();
     world.crash();
     assert_eq!(world.standing(), "a active, b recovering");
     world.run_until("a active, b standby");
@@ -173,7 +179,7 @@ fn everything_is_started_again_if_everything_died_meanwhile() {
     world.kill("b");
     world.crash();
     assert_eq!(world.standing(), "a recovering, b recovering");
-    assert_eq!(world.word.active, None);
+    assert_eq!(world.active(), "");
     world.run(10_000);
     assert_eq!(starts(&mut world), (2, 2));
     assert_eq!(world.coordinator.activity(world.now), None);
@@ -198,7 +204,7 @@ fn a_rejuvenation_that_has_ended_is_not_taken_up() {
     world.crash();
     world.run(10_000);
     assert_eq!((world.reports.len(), starts(&mut world)), (reports, (2, 1)));
-    assert_eq!(world.word.active, Some(name("b")));
+    assert_eq!(world.active(), "b");
 }
 
 #[test]

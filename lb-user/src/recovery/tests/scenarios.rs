@@ -16,7 +16,7 @@ fn the_first_backend_that_is_ready_becomes_active_and_the_other_waits() {
     let mut world = World::new(policy(), &["a", "b"], 1);
     world.machine("a").bad_starts = 1;
     world.run_until("a failed, b active");
-    assert_eq!((world.word.active.clone(), world.word.epoch), (Some(name("b")), 1));
+    assert_eq!((world.active().as_str(), world.word.epoch), ("b", 1));
     world.run_until("a standby, b active");
     assert_eq!(world.journal, [], "no rejuvenation has begun");
 }
@@ -58,7 +58,7 @@ fn flows_that_are_left_at_the_deadline_are_cut_and_named() {
     world.run(policy().drain_deadline_ms - 100);
     assert_eq!(world.standing(), "a draining, b active");
     world.run_until("a standby, b active");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!(report.outcome, Outcome::CompletedWithCuts);
     assert_eq!((report.cut.len(), report.flows_finished), (2, 0));
     assert_eq!(report.cut[0].client, Some("10.0.0.1:1024".parse().unwrap()));
@@ -77,7 +77,7 @@ fn an_operator_may_end_a_drain_before_its_deadline() {
     assert_eq!(world.standing(), "a draining, b active");
     world.tell(&Input::Cut);
     world.run_until("a standby, b active");
-    let report = world.answers[&request].as_ref().unwrap();
+    let report = world.report_of(request);
     assert_eq!((report.outcome, report.cut.len()), (Outcome::CompletedWithCuts, 2));
     assert!(report.drain_ms < policy().drain_deadline_ms);
 }
@@ -116,7 +116,7 @@ fn nothing_is_handed_over_to_a_standby_that_fails_its_checks_and_the_operator_he
     let why = world.answers[&request].as_ref().unwrap_err();
     assert!(why.contains("no standby is ready"), "{why}");
     assert!(why.contains("b is starting (last check: no answer in time)"), "{why}");
-    assert_eq!(world.word.active, Some(name("a")));
+    assert_eq!(world.active(), "a");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_operator_is_refused_while_a_rejuvenation_is_under_way() {
     assert_eq!(why, "rejuvenation 1 of a is under way: wait until it ends");
     world.machine("a").flows = 0;
     world.run_until("a standby, b active");
-    assert_eq!(world.answers[&first].as_ref().unwrap().outcome, Outcome::Completed);
+    assert_eq!(world.report_of(first).outcome, Outcome::Completed);
 }
 
 #[test]

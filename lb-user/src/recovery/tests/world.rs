@@ -41,7 +41,10 @@ pub(super) struct Faults {
 pub(super) struct Life {
     pub(super) instance: Instance,
     listens_at: u64,
+    /// Its checks are not answered.
     pub(super) wedged: bool,
+    /// Its clients are not answered either.
+    pub(super) mute: bool,
     pub(super) memory: u64,
 }
 
@@ -55,6 +58,8 @@ pub(super) struct Machine {
     /// How much a new life needs.
     pub(super) fresh_bytes: u64,
     pub(super) starts: u32,
+    /// Requests that it has begun to answer, as the packet path counts them.
+    turns: u64,
 }
 
 /// What happens next.
@@ -83,11 +88,13 @@ pub(super) struct World {
     pub(super) checker: Checker,
     pub(super) events: Vec<Event>,
     pub(super) reports: Vec<Report>,
-    pub(super) answers: BTreeMap<RequestId, Result<Box<Report>, String>>,
+    pub(super) answers: BTreeMap<RequestId, Result<Option<Box<Report>>, String>>,
     pub(super) unanswered: BTreeSet<RequestId>,
     pub(super) orders: Vec<Output>,
     /// Prints what is heard and ordered.
     pub(super) traces: bool,
+    /// Inputs that the coordinator was told.
+    pub(super) steps: u64,
     requests: RequestId,
     agenda: BTreeMap<(u64, u64), Happening>,
     serial: u64,
@@ -99,8 +106,9 @@ impl World {
         let now = Now { boot_ms: 1_000_000, unix_ms: 1_700_000_000_000 };
         let backends = names.iter().map(|text| name(text));
         let (coordinator, outputs) =
-            Coordinator::new("web".parse().unwrap(), policy.clone(), backends.clone(), now);
-        let machine = Machine { life: None, flows: 0, bad_starts: 0, fresh_bytes: FRESH_BYTES, starts: 0 };
+            Coordinator::new("web".parse().unwrap(), policy.clone(), backends.clone(), &[], now);
+        let machine =
+            Machine { life: None, flows: 0, bad_starts: 0, fresh_bytes: FRESH_BYTES, starts: 0, turns: 0 };
         let mut world = Self {
             now,
             checker: Checker::new(policy.clone(), names, now),
@@ -119,6 +127,7 @@ impl World {
             unanswered: BTreeSet::new(),
             orders: Vec::new(),
             traces: false,
+            steps: 0,
             requests: 0,
             agenda: BTreeMap::new(),
             serial: 0,
@@ -139,6 +148,14 @@ impl World {
         world.machines.get_mut(&name("b")).unwrap().bad_starts = 1;
         world.run_until("a active, b standby");
         world.run(2_000);
+        world
+    }
+
+    /// A pool that serves; nothing goes wrong by itself.
+    pub(super) fn pool(policy: &Policy, names: &[&str]) -> Self {
+        let mut world = Self::new(Policy { spread: true, ..policy.clone() }, names, 1);
+        world.run(3_000);
+        assert_eq!(world.active(), names.join(" "));
         world
     }
 
@@ -176,10 +193,50 @@ impl World {
 
     /// An operator asks for a rejuvenation.
     pub(super) fn rejuvenate(&mut self) -> RequestId {
+        self.ask(|request| Input::Rejuvenate { request, backend: None })
+    }
+
+    /// An operator asks for a rejuvenation of one backend.
+    pub(super) fn rejuvenate_one(&mut self, backend: &str) -> RequestId {
+        self.ask(|request| Input::Rejuvenate { request, backend: Some(name(backend)) })
+    }
+
+    /// An operator wants a backend held out.
+    pub(super) fn drain(&mut self, backend: &str) -> RequestId {
+        self.ask(|request| Input::Drain { request, backend: name(backend) })
+    }
+
+    /// An operator takes a backend back.
+    pub(super) fn ready(&mut self, backend: &str) -> RequestId {
+        self.ask(|request| Input::Ready { request, backend: name(backend) })
+    }
+
+    /// An operator wants no automatic rejuvenation.
+    pub(super) fn pause(&mut self) -> RequestId {
+        self.ask(|request| Input::Pause { request })
+    }
+
+    /// An operator leaves rejuvenations to the rules.
+    pub(super) fn resume_rules(&mut self) -> RequestId {
+        self.ask(|request| Input::Resume { request })
+    }
+
+    fn ask(&mut self, input: impl FnOnce(RequestId) -> Input) -> RequestId {
         self.requests += 1;
         self.unanswered.insert(self.requests);
-        self.tell(&Input::Rejuvenate { request: self.requests });
+        self.tell(&input(self.requests));
         self.requests
+    }
+
+    /// The report that answered a request.
+    pub(super) fn report_of(&self, request: RequestId) -> &Report {
+        self.answers[&request].as_ref().expect("done").as_ref().expect("with a report")
+    }
+
+    /// The active backends, in one line.
+    pub(super) fn active(&self) -> String {
+        let active: Vec<_> = self.word.active.iter().map(ToString::to_string).collect();
+        active.join(" ")
     }
 
     /// The controller dies before anything that it has ordered is done.
@@ -204,6 +261,13 @@ impl World {
         self.resume();
     }
 
+    /// The next controller takes over under another policy.
+    pub(super) fn change_policy(&mut self, policy: Policy) {
+        self.policy = policy.clone();
+        self.checker.change_policy(policy);
+        self.crash();
+    }
+
     fn resume(&mut self) {
         self.trace(&"a new controller");
         let lives = self.machines.iter();
@@ -225,6 +289,7 @@ impl World {
     /// Gives one input, as the runtime does: a step counts only if its records are on disk.
     pub(super) fn tell(&mut self, input: &Input) {
         self.trace(input);
+        self.steps += 1;
         self.checker.hear(input, self.now);
         for attempt in 0.. {
             assert!(attempt < 3, "a step never comes to an end: {input:?}");
@@ -269,7 +334,7 @@ impl World {
             self.checker.order(&output, self.now)?;
             self.orders.push(output.clone());
             match output {
-                Output::Journal(_) => {}
+                Output::Journal(_) | Output::Refuse(_) => {}
                 Output::Steer(word) => self.word = word,
                 Output::Start(backend) => {
                     let ms = self.rng.random_range(1..50);
@@ -327,7 +392,8 @@ impl World {
         let listens_at = self.now.boot_ms + self.rng.random_range(0..300);
         let machine = self.machines.get_mut(backend).unwrap();
         machine.starts += 1;
-        machine.life = Some(Life { instance, listens_at, wedged: false, memory: machine.fresh_bytes });
+        machine.life =
+            Some(Life { instance, listens_at, wedged: false, mute: false, memory: machine.fresh_bytes });
     }
 
     fn end(&mut self, backend: BackendName, cut: Vec<CutFlow>) {
@@ -351,15 +417,23 @@ impl World {
         let flaps = self.chance(self.faults.check_flaps);
         let now = self.now.boot_ms;
         let mut takes = 1;
-        if let Some(life) = &self.machines[&backend].life {
+        let machine = self.machines.get_mut(&backend).unwrap();
+        if let Some(life) = &machine.life {
+            machine.turns += u64::from(!life.mute);
+            let turns = machine.turns;
             let result = match life {
                 Life { wedged: true, .. } => Err(Finding::TimedOut),
                 life if life.listens_at > now || flaps => Err(Finding::Refused),
                 _ => Ok(()),
             };
             takes = if result == Err(Finding::TimedOut) { 1_000 } else { 1 };
+            let failed = result.is_err();
             let input = Input::Checked { backend: backend.clone(), instance: life.instance, result };
             let late = self.latency();
+            if failed {
+                let evidence = Input::Answered { backend: backend.clone(), turns };
+                self.later(takes + late, Happening::Heard(evidence));
+            }
             self.later(takes + late, Happening::Heard(input));
         }
         self.later(takes.max(self.policy.check_period_ms), Happening::Check(backend));

@@ -23,9 +23,10 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::Pid;
 
 use self::output::Output;
+use super::cgroup;
 use super::record::{self, Ended, Running};
-use super::{cgroup, tree};
 use crate::clock::Now;
+use crate::driver::lives;
 
 /// How long the end of the command waits to be recorded until the last it printed is kept.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -117,7 +118,7 @@ impl Life {
 }
 
 fn record_start(dir: &Path, child: &Child) -> Result<Running> {
-    let life = |pid| tree::instance(pid).context("a process vanished while it was being recorded");
+    let life = |pid| lives::instance(pid).context("a process vanished while it was being recorded");
     let running = Running {
         instance: life(child.id())?,
         shim: life(std::process::id())?,

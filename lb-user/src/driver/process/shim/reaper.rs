@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::process::Signal;
 
-use crate::driver::process::tree;
+use crate::driver::lives;
 
 /// What the command leaves behind has this long to end by itself: behind a wrapper script the server is such
 /// a process, and may still be writing down what it knows. A controller that will not wait kills it earlier.
@@ -43,13 +43,13 @@ pub(super) fn end_leftovers(group: u32) -> usize {
     let mut killed = BTreeSet::new();
     while !reap_all() {
         let overdue = begun.elapsed() > GRACE;
-        for member in tree::descendants(std::process::id()) {
+        for member in lives::descendants(std::process::id()) {
             let key = (member.life.pid, member.life.start_ticks);
             if overdue {
                 killed.insert(key);
-                tree::signal(member.life, Signal::KILL);
+                lives::signal(member.life, Signal::KILL);
             } else if member.group != group && asked.insert(key) {
-                tree::signal(member.life, Signal::TERM);
+                lives::signal(member.life, Signal::TERM);
             }
         }
         let pace = if begun.elapsed() < HURRY { 5 } else { 500 };
@@ -62,8 +62,8 @@ pub(super) fn end_leftovers(group: u32) -> usize {
 pub(super) fn end_now() {
     let begun = Instant::now();
     while !reap_all() && begun.elapsed() < HURRY {
-        for member in tree::descendants(std::process::id()) {
-            tree::signal(member.life, Signal::KILL);
+        for member in lives::descendants(std::process::id()) {
+            lives::signal(member.life, Signal::KILL);
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -1,0 +1,88 @@
+//! `baton run`: the controller of all services of a configuration file.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::{UsageError, runtime};
+use crate::config::{Config, Finding};
+use crate::names::PlaneName;
+use crate::paths::Roots;
+use crate::service::{Fleet, FleetError, FleetOptions};
+
+/// Where packages put the configuration.
+pub(super) const CONFIG_FILE: &str = "/etc/baton/baton.toml";
+/// The data plane of a host that has one.
+pub(super) const PLANE: &str = "host";
+
+/// Serves all services of a configuration file until it is told to end.
+///
+/// SIGTERM and Ctrl-C end the controller and nothing else: programs, flows and backends go on, and the next
+/// `baton run` takes them over; `baton unload` removes them. SIGHUP and `baton reload` read the file again;
+/// services that have not changed do not notice, and a file that is not right changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  baton config example > /etc/baton/baton.toml
+  baton config check /etc/baton/baton.toml
+  baton run")]
+pub(super) struct RunArgs {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_FILE)]
+    config: PathBuf,
+    /// Name of the data plane, where several network namespaces of one machine have one each.
+    #[arg(long, value_name = "NAME", default_value = PLANE)]
+    plane: PlaneName,
+}
+
+impl RunArgs {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let config = read(&self.config).map_err(UsageError)?;
+        super::init_log(config.controller.log_format);
+        super::require_root("attaching XDP programs and restarting backends")?;
+        let options = FleetOptions { plane: self.plane, reread: read, file: self.config };
+        let served = LocalSet::new().block_on(&runtime()?, serve(options, config));
+        match served {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(FleetError::Settings(message)) => Err(UsageError(message).into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+async fn serve(options: FleetOptions, config: Config) -> Result<(), FleetError> {
+    let failed = |source| FleetError::Files { path: "signal handler".into(), source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let (ask, reloads) = mpsc::channel(1);
+    tokio::task::spawn_local(async move {
+        while hangup.recv().await.is_some() {
+            // One that is asked for and not done yet will read the same file.
+            let _ = ask.try_send(());
+        }
+    });
+    let fleet = Fleet::open(&Roots::default(), options, config).await?;
+    let end = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    fleet.run(reloads, end).await
+}
+
+/// Reads a configuration; warnings are logged, and what is wrong is one text.
+fn read(file: &Path) -> Result<Config, String> {
+    let lines =
+        |findings: &[Finding]| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let loaded = Config::load(file).map_err(|findings| lines(&findings))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded.config)
+}

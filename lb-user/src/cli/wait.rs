@@ -1,0 +1,134 @@
+//! `baton wait`: until a service stands as a script needs it.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+
+use super::{TimedOut, runtime};
+use crate::api::client::{self, ClientError};
+use crate::api::status::{BackendStatus, ServiceStatus};
+use crate::clock::Now;
+use crate::names::{BackendName, ServiceName};
+use crate::recovery::State;
+
+/// How often the controller is asked.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Waits until a service stands like this; the exit code is 3 if it does not within --timeout.
+///
+/// While no controller answers, as during its restart, the wait goes on.
+#[derive(Debug, Args)]
+pub(super) struct WaitForArgs {
+    /// The service.
+    #[arg(value_name = "SERVICE")]
+    name: ServiceName,
+    /// `drained`: no backend is finishing old connections; `standby-ready`: a standby is ready to take over;
+    /// `state=NAME`: some backend is in this state, as `baton status` names it.
+    #[arg(long = "for", value_name = "WHAT")]
+    condition: Condition,
+    /// Look at this backend only.
+    #[arg(long, value_name = "NAME")]
+    backend: Option<BackendName>,
+    /// How long to wait.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Drained,
+    State(State),
+}
+
+impl FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "drained" => return Ok(Self::Drained),
+            "standby-ready" => return Ok(Self::State(State::Standby)),
+            _ => {}
+        }
+        let named = text.strip_prefix("state=");
+        let state = State::ALL.into_iter().find(|state| named == Some(state.to_string().as_str()));
+        state.map(Self::State).ok_or_else(|| {
+            let states: Vec<_> = State::ALL.iter().map(ToString::to_string).collect();
+            format!("use `drained`, `standby-ready`, or `state=` with one of {}", states.join(", "))
+        })
+    }
+}
+
+impl Condition {
+    fn holds(self, backends: &[&BackendStatus]) -> bool {
+        let is = |backend: &BackendStatus, state: State| backend.state == state.to_string();
+        match self {
+            Self::Drained => !backends.iter().any(|one| is(one, State::Draining) || is(one, State::Drained)),
+            Self::State(state) => backends.iter().any(|one| is(one, state)),
+        }
+    }
+}
+
+impl WaitForArgs {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let socket = super::socket_of(&self.name)?;
+        let start = Now::read();
+        let runtime = runtime()?;
+        let mut last = "no controller answers".to_owned();
+        loop {
+            match runtime.block_on(client::get::<ServiceStatus>(&socket, "/v1/status")) {
+                Ok(status) => {
+                    if self.condition.holds(&self.chosen(&status)?) {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    last = standing(&status);
+                }
+                Err(ClientError::NotRunning | ClientError::TimedOut | ClientError::Broken(_)) => {}
+                Err(error) => return Err(super::not_done(&self.name, error)),
+            }
+            let left = self.timeout.saturating_sub(Duration::from_millis(Now::read().ms_since(start)));
+            if left.is_zero() {
+                let waited = humantime::format_duration(self.timeout);
+                return Err(anyhow!(TimedOut(format!(
+                    "service {}: not so after {waited}: {last}",
+                    self.name
+                ))));
+            }
+            std::thread::sleep(PERIOD.min(left));
+        }
+    }
+
+    fn chosen<'a>(&self, status: &'a ServiceStatus) -> Result<Vec<&'a BackendStatus>> {
+        let Some(name) = &self.backend else { return Ok(status.backends.iter().collect()) };
+        match status.backends.iter().find(|backend| backend.name == *name) {
+            Some(backend) => Ok(vec![backend]),
+            None => bail!("service {} has no backend `{name}`: {}", self.name, standing(status)),
+        }
+    }
+}
+
+fn standing(status: &ServiceStatus) -> String {
+    let backends = status.backends.iter();
+    backends.map(|one| format!("{} is {}", one.name, one.state)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read_as_they_are_documented() {
+        assert_eq!("drained".parse(), Ok(Condition::Drained));
+        assert_eq!("standby-ready".parse(), Ok(Condition::State(State::Standby)));
+        for state in State::ALL {
+            assert_eq!(format!("state={state}").parse(), Ok(Condition::State(state)));
+        }
+        for bad in ["", "state=", "state=gone", "standby", "Drained"] {
+            let why = bad.parse::<Condition>().unwrap_err();
+            assert!(why.contains("maintenance"), "{bad}: {why}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! From `[service.check]` to a [`ServiceCheck`].
+
+use super::super::finding::Findings;
+use super::super::read::Fields;
+use super::super::types::{Protocol, ServiceCheck};
+use crate::check::{Check, CheckError, HttpCheck, ScriptCheck, TlsCheck, UdpCheck, payload};
+
+/// The check that this table is, for a service of this protocol.
+pub(super) fn check(
+    fields: &Fields,
+    protocol: Option<Protocol>,
+    findings: &mut Findings<'_>,
+) -> Option<ServiceCheck> {
+    let interval = fields.duration("interval");
+    let fast_interval =
+        if fields.written("fast_interval").is_some() { fields.duration("fast_interval") } else { interval };
+    if let (Some(interval), Some(fast)) = (interval, fast_interval)
+        && fast > interval
+    {
+        let help = "make `fast_interval` at most `interval`";
+        findings.error(&fields.at("fast_interval"), "the fast interval is the longer one", help);
+    }
+    if let (Some(kind), Some(protocol)) = (fields.text("type"), protocol) {
+        protocols_agree(fields, kind, protocol, findings);
+    }
+    if fields.flag("verify") == Some(false)
+        && let Some(span) = fields.written("ca_file")
+    {
+        findings.warning(&span, "`ca_file` is not looked at with verify = false", "leave one of them out");
+    }
+    let what = what(fields)?;
+    if let Err(error) = what.validate() {
+        // Their messages end with what to do.
+        let text = error.to_string();
+        let (message, help) = text.split_once(": ").unwrap_or((&text, "see `baton config example`"));
+        findings.error(&fields.at(culprit(&error)), message, help);
+        return None;
+    }
+    Some(ServiceCheck {
+        what,
+        interval: interval?,
+        fast_interval: fast_interval?,
+        timeout: fields.duration("timeout")?,
+        rise: fields.count("rise")?,
+        fall: fields.count("fall")?,
+    })
+}
+
+fn what(fields: &Fields) -> Option<Check> {
+    let pattern = |key: &str| match fields.written(key) {
+        Some(_) => fields.text(key)?.parse().ok().map(Some),
+        None => Some(None),
+    };
+    Some(match fields.text("type")? {
+        "udp" => Check::Udp(UdpCheck {
+            payload: payload::parse(fields.text("payload")?).ok()?,
+            answer: pattern("answer")?,
+        }),
+        "script" => Check::Script(ScriptCheck { command: fields.texts("command")?.to_vec() }),
+        kind @ ("http" | "https") => Check::Http(HttpCheck {
+            tls: if kind == "https" { Some(tls(fields)?) } else { None },
+            method: fields.text("method")?.to_owned(),
+            path: fields.text("path")?.to_owned(),
+            host: fields.text("host").map(str::to_owned),
+            headers: fields.pairs("headers")?.to_vec(),
+            status: fields.statuses("status")?.to_vec(),
+            body: pattern("body")?,
+        }),
+        _ => Check::Tcp,
+    })
+}
+
+fn tls(fields: &Fields) -> Option<TlsCheck> {
+    Some(TlsCheck {
+        verify: fields.flag("verify")?,
+        ca_file: fields.path("ca_file"),
+        expires_in: fields.duration("expires_in"),
+    })
+}
+
+/// A TCP check of a UDP service, or the other way round, asks a port where nobody may be.
+fn protocols_agree(fields: &Fields, kind: &str, protocol: Protocol, findings: &mut Findings<'_>) {
+    let asked = match kind {
+        "tcp" | "http" | "https" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return,
+    };
+    if asked != protocol {
+        let (asked, served) = match protocol {
+            Protocol::Tcp => ("UDP", "TCP"),
+            Protocol::Udp => ("TCP", "UDP"),
+        };
+        let message = format!("the check asks a {asked} port, and the service is on {served}");
+        findings.warning(&fields.at("type"), message, "make sure that backends listen on both");
+    }
+}
+
+/// The key that a check cannot be made because of.
+fn culprit(error: &CheckError) -> &'static str {
+    match error {
+        CheckError::Kind(_) => "type",
+        CheckError::Method(_) => "method",
+        CheckError::Path(_) => "path",
+        CheckError::Host(_) => "host",
+        CheckError::Header(_) | CheckError::OwnHeader(_) => "headers",
+        CheckError::Status => "status",
+        CheckError::PayloadLength(_) | CheckError::Payload(_) => "payload",
+        CheckError::Program(_) => "command",
+    }
+}

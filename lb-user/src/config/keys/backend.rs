@@ -1,0 +1,116 @@
+//! Keys of `[[service.backend]]` and its driver.
+
+use super::{HOUR, Key, Kind, SECOND, Section, millis};
+
+const PROCESS: &[&str] = &["process"];
+const COMMAND: &[&str] = &["command"];
+const SYSTEMD: &[&str] = &["systemd"];
+
+pub(super) const BACKEND: Section = Section {
+    name: "backend",
+    path: "service.backend",
+    repeated: true,
+    doc: "A backend: one replica that serves the service.",
+    keys: &[
+        Key::new("name", Kind::Name, "\"a\"", "Its name; no other backend of the service has it.").required(),
+        Key::new(
+            "address",
+            Kind::Endpoint,
+            "\"10.0.0.11:8080\"",
+            "Where it is reached. A process that Baton starts may leave it out, or write `0.0.0.0:PORT`: Baton \
+             then gives it an address, and without a port it listens on the VIP's.",
+        ),
+        Key::with_default(
+            "weight",
+            Kind::Count { least: 0, most: u16::MAX as u64 },
+            "1",
+            "Its share of new flows in proportion to the others', for policies that know weights; 0 means none.",
+        ),
+        Key::with_default(
+            "max_flows",
+            Kind::Count { least: 0, most: u32::MAX as u64 - 1 },
+            "0",
+            "Open flows from which on new ones go elsewhere; 0 means no limit.",
+        ),
+    ],
+    sections: &[Section {
+        name: "driver",
+        path: "service.backend.driver",
+        repeated: false,
+        doc: "How the backend is restarted.",
+        keys: &[
+            Key::with_default(
+                "type",
+                Kind::Choice(&[
+                    ("manual", "by somebody else: Baton drains it and says so"),
+                    ("process", "Baton runs it, in a network namespace of its own"),
+                    ("command", "by commands of yours"),
+                    ("systemd", "a unit on this machine"),
+                ]),
+                "\"manual\"",
+                "Who restarts it.",
+            ),
+            Key::new(
+                "command",
+                Kind::Arguments,
+                "[\"/usr/local/bin/shop\", \"--port\", \"8080\"]",
+                "The program and its arguments; no shell sees them. It stays in the foreground.",
+            )
+            .required()
+            .only("type", PROCESS),
+            Key::with_default("directory", Kind::Path, "\"/\"", "Its working directory.").only("type", PROCESS),
+            Key::with_default(
+                "environment",
+                Kind::Variables,
+                "{}",
+                "Variables that it gets besides the controller's.",
+            )
+            .only("type", PROCESS),
+            Key::new(
+                "memory_max",
+                Kind::Size,
+                "\"512M\"",
+                "Memory limit, enforced by a cgroup. Left out: no limit.",
+            )
+            .only("type", PROCESS),
+            Key::new(
+                "start",
+                Kind::Arguments,
+                "[\"/usr/bin/docker\", \"start\", \"shop-a\"]",
+                "Starts it, and ends when it runs. Goes with `stop`.",
+            )
+            .only("type", COMMAND),
+            Key::new(
+                "stop",
+                Kind::Arguments,
+                "[\"/usr/bin/docker\", \"stop\", \"shop-a\"]",
+                "Stops it, and ends when it has ended. Goes with `start`.",
+            )
+            .only("type", COMMAND),
+            Key::new(
+                "restart",
+                Kind::Arguments,
+                "[\"/usr/sbin/service\", \"shop\", \"restart\"]",
+                "Does both, in place of `start` and `stop`.",
+            )
+            .only("type", COMMAND),
+            Key::new(
+                "pid_file",
+                Kind::Path,
+                "\"/run/shop.pid\"",
+                "File with its process id, which tells whether it lives and was restarted. Left out: only checks \
+                 tell.",
+            )
+            .only("type", COMMAND),
+            Key::with_default(
+                "timeout",
+                millis(SECOND, HOUR),
+                "\"1m\"",
+                "A command that takes longer is killed and has failed.",
+            )
+            .only("type", COMMAND),
+            Key::new("unit", Kind::Unit, "\"shop@a.service\"", "The unit.").required().only("type", SYSTEMD),
+        ],
+        sections: &[],
+    }],
+};

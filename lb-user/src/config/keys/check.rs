@@ -1,0 +1,110 @@
+//! Keys of `[service.check]`.
+
+use super::{DAY, HOUR, Key, Kind, Section, millis};
+
+const HTTP: &[&str] = &["http", "https"];
+const HTTPS: &[&str] = &["https"];
+const UDP: &[&str] = &["udp"];
+const SCRIPT: &[&str] = &["script"];
+
+pub(super) const CHECK: Section = Section {
+    name: "check",
+    path: "service.check",
+    repeated: false,
+    doc: "How its backends are checked.",
+    keys: &[
+        Key::new(
+            "type",
+            Kind::Choice(&[
+                ("tcp", "the port accepts a connection"),
+                ("http", "a request is answered as it should"),
+                ("https", "the same over TLS"),
+                ("udp", "a datagram is answered, or at least not refused"),
+                ("script", "a program ends with status 0"),
+            ]),
+            "\"http\"",
+            "What is asked of a backend.",
+        )
+        .of_parent("protocol"),
+        Key::with_default("path", Kind::UrlPath, "\"/\"", "What is requested.").only("type", HTTP),
+        Key::with_default("method", Kind::Method, "\"GET\"", "The method of the request.").only("type", HTTP),
+        Key::new(
+            "host",
+            Kind::Host,
+            "\"shop.example\"",
+            "The `Host` header and the name that TLS asks for. Left out: the backend's address.",
+        )
+        .only("type", HTTP),
+        Key::with_default("headers", Kind::Headers, "{}", "More header fields of the request.")
+            .only("type", HTTP),
+        Key::with_default("status", Kind::Statuses, "[\"200-399\"]", "The statuses that are right.")
+            .only("type", HTTP),
+        Key::new(
+            "body",
+            Kind::Pattern,
+            "'\"status\":\\s*\"ok\"'",
+            "What the first 64 KiB of the answer's body must match. Left out: any body is right.",
+        )
+        .only("type", HTTP),
+        Key::with_default("verify", Kind::Flag, "true", "Whether the certificate must be valid for `host`.")
+            .only("type", HTTPS),
+        Key::new(
+            "ca_file",
+            Kind::Path,
+            "\"/etc/ssl/shop-ca.pem\"",
+            "Certificates to trust, as PEM. Left out: those that the system trusts.",
+        )
+        .only("type", HTTPS),
+        Key::new(
+            "expires_in",
+            millis(0, 3650 * DAY),
+            "\"14days\"",
+            "A certificate that ends sooner than this fails the check. Left out: it only has to be valid now.",
+        )
+        .only("type", HTTPS),
+        Key::with_default(
+            "payload",
+            Kind::Payload,
+            "''",
+            "What the datagram carries; `\\n`, `\\r`, `\\t`, `\\0` and `\\xHH` are bytes, best in single quotes.",
+        )
+        .only("type", UDP),
+        Key::new(
+            "answer",
+            Kind::Pattern,
+            "'^pong'",
+            "What the answer must match. Left out: no answer is needed, and only a refusal fails.",
+        )
+        .only("type", UDP),
+        Key::new(
+            "command",
+            Kind::Arguments,
+            "[\"/usr/local/bin/check-shop\", \"--quick\"]",
+            "The program and its arguments; no shell sees them. BATON_SERVICE, BATON_BACKEND, BATON_ADDRESS and \
+             BATON_PORT say whom it is about.",
+        )
+        .required()
+        .only("type", SCRIPT),
+        Key::with_default("interval", millis(10, HOUR), "\"250ms\"", "Time between checks."),
+        Key::new(
+            "fast_interval",
+            millis(10, HOUR),
+            "\"100ms\"",
+            "Time between checks while it is undecided whether a backend is up. Left out: `interval`.",
+        ),
+        Key::with_default("timeout", millis(10, HOUR), "\"1s\"", "A check that takes longer has failed."),
+        Key::with_default(
+            "rise",
+            Kind::Count { least: 1, most: 1000 },
+            "2",
+            "Passed checks in a row that make a backend ready.",
+        ),
+        Key::with_default(
+            "fall",
+            Kind::Count { least: 1, most: 1000 },
+            "3",
+            "Failed checks in a row that make it unfit.",
+        ),
+    ],
+    sections: &[],
+};

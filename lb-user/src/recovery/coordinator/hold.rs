@@ -1,0 +1,167 @@
+//! What operators decide: who is held out, and whether rules may ask for rejuvenations.
+//!
+//! Their word is journaled and stands until they take it back, whoever dies and comes again meanwhile.
+
+use super::Coordinator;
+use crate::clock::Now;
+use crate::names::BackendName;
+use crate::recovery::backend::State;
+use crate::recovery::event::Event;
+use crate::recovery::journal::Record;
+use crate::recovery::message::{Output, RequestId};
+use crate::recovery::policy::NEVER_MS;
+use crate::recovery::report::{Outcome, Reason};
+
+/// How a backend gets from where it stands to where it is held out.
+enum Way {
+    /// It is there.
+    Already,
+    /// Nothing has to end first.
+    AtOnce,
+    /// It drains, and is not restarted afterwards.
+    Drains,
+    /// Others have to take over; with the backend that does, if one alone does.
+    HandsOver(Option<BackendName>),
+}
+
+impl Coordinator {
+    pub(super) fn drain_requested(&mut self, request: RequestId, name: &BackendName, now: Now) {
+        let way = match self.way_out(name, now) {
+            Ok(way) => way,
+            Err(why) => return self.answer(request, Err(why)),
+        };
+        if matches!(way, Way::Already) {
+            return self.answer(request, Ok(()));
+        }
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        let was_held = std::mem::replace(&mut backend.held, true);
+        if !was_held {
+            self.record(Record::HeldOut { backend: name.clone() });
+        }
+        match way {
+            Way::HandsOver(to) => self.begin_cycle(name, to.as_ref(), Reason::Operator, Some(request), now),
+            Way::Drains => {
+                if let Some(cycle) = &mut self.cycle {
+                    cycle.requests.push(request);
+                    cycle.drain_deadline_ms = NEVER_MS;
+                }
+                if self.state_of(name) == Some(State::Drained) {
+                    self.hold_out(name, now);
+                }
+            }
+            Way::Already | Way::AtOnce => {
+                self.hold_out(name, now);
+                self.answer(request, Ok(()));
+            }
+        }
+    }
+
+    fn way_out(&self, name: &BackendName, now: Now) -> Result<Way, String> {
+        if let Some(why) = self.why_unknown(name).or_else(|| self.why_not_written()) {
+            return Err(why);
+        }
+        let backend = &self.backends[name];
+        match backend.state {
+            State::Maintenance => Ok(Way::Already),
+            State::Draining | State::Drained => Ok(Way::Drains),
+            State::Failed => Ok(Way::AtOnce),
+            State::Starting if backend.instance.is_some() => Ok(Way::AtOnce),
+            State::Starting | State::Recovering => {
+                Err(format!("{name} is {}: wait until its command runs", backend.state))
+            }
+            State::Standby => self.reason_to_refuse().map_or(Ok(Way::AtOnce), Err),
+            State::Active => {
+                if let Some(why) = self.reason_to_refuse() {
+                    return Err(why);
+                }
+                if self.policy.spread {
+                    return self.why_not_spared(name).map_or(Ok(Way::HandsOver(None)), Err);
+                }
+                let to = self.ready_standby(now).ok_or_else(|| self.why_no_standby(now))?;
+                Ok(Way::HandsOver(Some(to)))
+            }
+        }
+    }
+
+    /// Nothing is in the way of holding a backend out any more.
+    pub(super) fn hold_out(&mut self, name: &BackendName, now: Now) {
+        if self.steering.draining.as_ref() == Some(name) {
+            self.steer_old(None);
+        }
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.retry_at = None;
+        }
+        self.set_state(name, State::Maintenance, None, now);
+        self.out.push(Output::Event(Event::HeldOut { backend: name.clone() }));
+        if let Some(mut cycle) = self.cycle.take_if(|cycle| cycle.from == *name) {
+            let detail = cycle.unseen.take();
+            self.end_cycle(cycle, Outcome::HeldOut, detail, now);
+        }
+    }
+
+    pub(super) fn ready_requested(&mut self, request: RequestId, name: &BackendName, now: Now) {
+        let held = self.backends.get(name).is_some_and(|backend| backend.held);
+        let why = self.why_unknown(name).or_else(|| self.why_not_written()).or_else(|| {
+            let state = self.state_of(name).map_or_else(String::new, |state| state.to_string());
+            (!held).then(|| format!("{name} is {state} and not held out: there is nothing to take back"))
+        });
+        if let Some(why) = why {
+            return self.answer(request, Err(why));
+        }
+        self.release(name);
+        if self.state_of(name) == Some(State::Recovering) {
+            // It died while it drained; its start follows as any other.
+            return self.answer(request, Ok(()));
+        }
+        let drained_so_far = self.cycle.take_if(|cycle| cycle.from == *name);
+        let lives = self.backends.get(name).is_some_and(|backend| backend.instance.is_some());
+        if lives {
+            self.come_back(name, now);
+        } else {
+            self.restart(name, "no longer held out", now);
+        }
+        if let Some(cycle) = drained_so_far {
+            self.end_cycle(cycle, Outcome::CalledOff, Some("the operator wants it back".into()), now);
+        }
+        self.answer(request, Ok(()));
+    }
+
+    /// A backend whose life has gone on meanwhile is what its checks allow, or will be when they pass.
+    fn come_back(&mut self, name: &BackendName, now: Now) {
+        let is_ready = self.backends.get(name).is_some_and(|backend| backend.is_ready(&self.policy, now));
+        let why = Some("no longer held out".to_owned());
+        if is_ready && self.policy.spread {
+            return self.join(name, why, now);
+        }
+        self.set_state(name, if is_ready { State::Standby } else { State::Starting }, why, now);
+        if self.steering.draining.as_ref() == Some(name) {
+            self.steer_old(None);
+        }
+    }
+
+    /// A backend is not held out any more, wherever it stands.
+    pub(super) fn release(&mut self, name: &BackendName) {
+        let Some(backend) = self.backends.get_mut(name).filter(|backend| backend.held) else { return };
+        backend.held = false;
+        self.record(Record::Ready { backend: name.clone() });
+        self.out.push(Output::Event(Event::Ready { backend: name.clone() }));
+    }
+
+    pub(super) fn pause_requested(&mut self, request: RequestId, pause: bool) {
+        if self.paused != pause {
+            if let Some(why) = self.why_not_written() {
+                return self.answer(request, Err(why));
+            }
+            self.paused = pause;
+            let (record, event) =
+                if pause { (Record::Paused, Event::Paused) } else { (Record::Resumed, Event::Resumed) };
+            self.record(record);
+            self.out.push(Output::Event(event));
+        }
+        self.answer(request, Ok(()));
+    }
+
+    fn answer(&mut self, request: RequestId, result: Result<(), String>) {
+        self.out.push(Output::Answer { request, result: result.map(|()| None) });
+    }
+}

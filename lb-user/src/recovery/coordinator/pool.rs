@@ -1,0 +1,170 @@
+//! A pool: every backend that is ready is active, and one at a time is taken out.
+//!
+//! A member that falls gets no new flows as long as enough others pass their checks; it keeps the flows that it
+//! has, and is renewed once nobody else is out. If too few pass them, the checks are doubted rather than the
+//! backends: whoever lives serves.
+
+use std::collections::BTreeSet;
+
+use super::Coordinator;
+use crate::clock::Now;
+use crate::names::BackendName;
+use crate::recovery::backend::State;
+use crate::recovery::event::Event;
+use crate::recovery::message::Output;
+use crate::recovery::report::{Outcome, Reason};
+
+impl Coordinator {
+    /// A backend gets new flows from now on, beside those that do.
+    pub(super) fn join(&mut self, name: &BackendName, why: Option<String>, now: Now) {
+        let mut active = self.steering.active.clone();
+        active.insert(name.clone());
+        let draining = self.draining().filter(|draining| draining != name);
+        self.steer(active, draining);
+        self.set_state(name, State::Active, why, now);
+    }
+
+    /// Keeps those active that should be.
+    pub(super) fn watch_pool(&mut self, now: Now) {
+        let dead: Vec<_> =
+            self.steering.active.iter().filter(|name| self.is_dead(name, now)).cloned().collect();
+        for name in dead {
+            let why = self.why_dead(&name);
+            self.lose_member(&name, Reason::Died { status: why.clone() }, &why, now);
+        }
+        let failed = |this: &Self| {
+            let fit: BTreeSet<_> = this.fit_active().cloned().collect();
+            this.steering.active.difference(&fit).next().cloned()
+        };
+        if !self.has_enough() {
+            self.undo(failed(self), "too few pass their checks", now);
+        }
+        if self.has_enough() {
+            while let Some(name) = failed(self) {
+                self.eject(&name, now);
+            }
+            self.renew_ejected(now);
+        } else {
+            for name in self.names_where(|b| b.is_ejected() && b.has_fallen(&self.policy)) {
+                self.join(&name, Some("too few pass their checks, so all who live serve".into()), now);
+            }
+        }
+    }
+
+    fn has_enough(&self) -> bool {
+        self.fit_active().count() >= self.policy.floor()
+    }
+
+    /// A member lives and fails its checks: no new flows for it.
+    fn eject(&mut self, name: &BackendName, now: Now) {
+        let finding = self.finding_of(name);
+        if self.cycle.is_none() {
+            return self.begin_cycle(name, None, Reason::Unhealthy { finding }, None, now);
+        }
+        self.leave(name);
+        self.set_state(name, State::Starting, Some(finding), now);
+    }
+
+    /// Begins to renew a member that was ejected while another one was out.
+    fn renew_ejected(&mut self, now: Now) {
+        let limit = self.policy.ready_deadline_ms;
+        let undecided = |since| now.ms_since(since) > limit;
+        let due = |b: &super::Backend| b.is_ejected() && (b.has_fallen(&self.policy) || undecided(b.since));
+        let due = self.names_where(due).into_iter().next();
+        if let Some(name) = due.filter(|_| self.cycle.is_none()) {
+            let finding = self.finding_of(&name);
+            self.begin_cycle(&name, None, Reason::Unhealthy { finding }, None, now);
+        }
+    }
+
+    fn leave(&mut self, name: &BackendName) {
+        let mut active = self.steering.active.clone();
+        active.remove(name);
+        self.steer(active, self.draining());
+    }
+
+    /// A member has died: it is started again, under a rejuvenation of its own if none is under way.
+    pub(super) fn lose_member(&mut self, name: &BackendName, reason: Reason, why: &str, now: Now) {
+        if !self.has_enough() {
+            self.undo(Some(name.clone()), why, now);
+        }
+        if self.cycle.is_none() {
+            return self.begin_cycle(name, None, reason, None, now);
+        }
+        self.out.push(Output::Event(Event::Failed {
+            backend: name.clone(),
+            why: format!("{why} while another backend was out"),
+        }));
+        self.leave(name);
+        self.refuse(name);
+        self.restart(name, why, now);
+    }
+
+    /// Takes back the backend that drains, if it is fit: too few are left without it.
+    fn undo(&mut self, failed: Option<BackendName>, why: &str, now: Now) {
+        let Some(cycle) = self.cycle_to_undo(now) else { return };
+        let failed = failed.unwrap_or_else(|| cycle.from.clone());
+        self.note_rolled_back(&cycle, &failed, why);
+        self.cycle = None;
+        self.join(&cycle.from, None, now);
+        self.report(cycle, Outcome::RolledBack, Some(format!("{failed} failed: {why}")), now);
+    }
+
+    /// A drained member that must not be stopped, because another one is out, serves on instead of waiting.
+    pub(super) fn call_off_if_needed(&mut self, name: &BackendName, now: Now) {
+        let ready = self.backends.get(name).is_some_and(|backend| backend.is_ready(&self.policy, now));
+        let is_needed = self.journal_error.is_none() && ready;
+        if let Some(cycle) = self.cycle.take_if(|cycle| is_needed && cycle.from == *name) {
+            let detail = "another backend is out, so it was not stopped".to_owned();
+            self.join(name, Some(detail.clone()), now);
+            self.end_cycle(cycle, Outcome::CalledOff, Some(detail), now);
+        }
+    }
+
+    /// Renews the first active backend that has aged.
+    pub(super) fn watch_pool_ceiling(&mut self, now: Now) {
+        if self.paused || self.cycle.is_some() || self.is_cooling(now) {
+            return;
+        }
+        let aged = self.fit_active().find_map(|name| Some((name.clone(), self.aged(name, now)?)));
+        let Some((name, reason)) = aged else {
+            self.waits_for = None;
+            return;
+        };
+        let ceiling = self.policy.ceiling_bytes();
+        let was_born_so = |b: &super::Backend| b.fresh_memory.is_some_and(|bytes| bytes > ceiling);
+        let why = if self.backends.get(&name).is_some_and(was_born_so) {
+            Some(format!(
+                "{name} was beyond the ceiling from its start: a fresh instance needs more memory than the ceiling allows, raise it"
+            ))
+        } else {
+            self.reason_to_refuse().or_else(|| self.why_not_spared(&name))
+        };
+        match why {
+            Some(why) => self.wait(reason, why),
+            None => self.begin_cycle(&name, None, reason, None, now),
+        }
+    }
+
+    /// Why this member cannot be taken out on purpose.
+    pub(super) fn why_not_spared(&self, name: &BackendName) -> Option<String> {
+        if !self.is_active(name) {
+            return Some(self.why_not_standing(name));
+        }
+        let left = self.fit_active().filter(|active| *active != name).count();
+        let floor = self.policy.floor();
+        (left < floor).then(|| {
+            format!(
+                "without {name} there would be {left} active backends, and {floor} have to be: wait for more"
+            )
+        })
+    }
+
+    /// The active backend whose life is the longest.
+    pub(super) fn oldest_active(&self) -> Option<BackendName> {
+        let born = |name: &&BackendName| {
+            self.backends.get(*name).and_then(|b| b.instance).map(|life| life.start_ticks)
+        };
+        self.fit_active().min_by_key(born).cloned()
+    }
+}

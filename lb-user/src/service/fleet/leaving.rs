@@ -1,0 +1,99 @@
+//! Services that have left the configuration: they get no new flows, and are removed when their last flow has
+//! ended or their drain deadline has passed.
+
+use std::time::Duration;
+
+use super::super::definition::millis;
+use super::super::parts::Parts;
+use super::super::{forget, registration, remove};
+use super::{Fleet, FleetError};
+use crate::clock::Now;
+use crate::names::ServiceName;
+
+/// A service that left while no controller ran has so long: its own deadline is not known any more.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// A service that leaves.
+pub(super) struct Leaving {
+    deadline: Now,
+    network: Network,
+}
+
+/// Where its packets are steered.
+enum Network {
+    /// In the data plane that services share.
+    Shared,
+    /// In one of its own, which is known unless the service left while no controller ran.
+    Own(Option<Box<Parts>>),
+}
+
+impl Fleet {
+    /// Lets go of a service that this controller has run until now.
+    pub(super) fn let_go(&mut self, name: ServiceName, drain: Option<Duration>, parts: Option<Parts>) {
+        let is_shared = self.shared.as_ref().is_some_and(|shared| shared.knows(&name));
+        let network = if is_shared { Network::Shared } else { Network::Own(parts.map(Box::new)) };
+        match &network {
+            Network::Own(Some(parts)) => parts.close(),
+            _ => self.shared.iter().for_each(|shared| shared.close(&name)),
+        }
+        tracing::info!(service = %name, "left the configuration: it gets no new flows and drains");
+        let deadline = Now::read().plus_ms(millis(drain.unwrap_or(DEADLINE)));
+        self.leaving.insert(name, Leaving { deadline, network });
+    }
+
+    /// Lets go of every service that an earlier run of this controller has left and that is no longer wanted.
+    pub(super) fn let_go_of_the_rest(&mut self) -> Result<(), FleetError> {
+        let directory = self.roots.services().to_owned();
+        let there = super::super::list(&self.roots);
+        for name in there.map_err(|source| FleetError::Files { path: directory, source })? {
+            let is_wanted = self.config.services.iter().any(|service| service.name == name);
+            if is_wanted || self.leaving.contains_key(&name) {
+                continue;
+            }
+            let Some(registration) = registration::load(&self.roots.service(&name))? else { continue };
+            if registration.run_by.as_ref() == Some(&self.options.plane) {
+                self.let_go(name, None, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those that leave and have no flows left, or no time.
+    pub(super) async fn see_off(&mut self, now: Now) -> Result<(), FleetError> {
+        let names: Vec<ServiceName> = self.leaving.keys().cloned().collect();
+        for name in names {
+            let Some(leaving) = self.leaving.get(&name) else { continue };
+            let open = match (&leaving.network, &self.shared) {
+                (Network::Shared, Some(shared)) => shared.open_flows(&name, now),
+                (Network::Own(Some(parts)), _) => parts.open_flows(now),
+                // Nobody can look any more.
+                _ => 0,
+            };
+            if open > 0 && now.boot_ms < leaving.deadline.boot_ms {
+                continue;
+            }
+            if open > 0 {
+                tracing::warn!(service = %name, open, "its drain deadline has passed: what is open is cut");
+            }
+            self.remove(&name).await?;
+            tracing::info!(service = %name, "removed");
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self, name: &ServiceName) -> Result<(), FleetError> {
+        self.taken_up.remove(name);
+        let Some(leaving) = self.leaving.remove(name) else { return Ok(()) };
+        match (leaving.network, &mut self.shared) {
+            (Network::Shared, Some(shared)) => shared.remove(name)?,
+            (Network::Shared, None) => {}
+            (Network::Own(parts), _) => {
+                // Maps are mapped no longer when their pins go.
+                drop(parts);
+                remove(&self.roots, name).await?;
+                return Ok(());
+            }
+        }
+        Ok(forget(&self.roots.service(name))?)
+    }
+}

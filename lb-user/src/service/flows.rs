@@ -1,0 +1,97 @@
+//! What the shell does about the flows of a service: counts them, refuses them, forgets them, and tells the
+//! coordinator what they show of a backend.
+
+use lb_common::{BackendState, FlowState};
+
+use super::definition::{moves_flows, sees_turns};
+use super::runtime::Runtime;
+use crate::clock::Now;
+use crate::driver::Driver;
+use crate::flow_counts::OpenFlows;
+use crate::names::BackendName;
+use crate::recovery::{CutFlow, Input};
+
+impl Runtime {
+    /// The flows that a stop of this backend would cut.
+    pub(super) fn open_flows(&mut self, name: &BackendName) -> Vec<CutFlow> {
+        let Some(id) = self.parts.backends.get(name).map(|backend| backend.id) else { return Vec::new() };
+        if moves_flows(&self.service) {
+            return Vec::new();
+        }
+        let plane = &self.parts.plane;
+        let flows = plane.tables().flows(&plane.timeouts());
+        let open = flows.iter().filter(|flow| flow.backend == id && flow.state != FlowState::Closed);
+        open.map(|flow| CutFlow {
+            client: flow.client,
+            state: flow.state.name().to_owned(),
+            idle_ms: flow.idle_ms,
+            awaiting_response: flow.awaits_response,
+        })
+        .collect()
+    }
+
+    /// Counts the open flows of each backend and tells the coordinator.
+    pub(super) fn report_flows(&mut self) {
+        let counts = self.parts.plane.counts(Now::read());
+        let open: Vec<_> = self
+            .parts
+            .backends
+            .iter()
+            .map(|(name, backend)| {
+                let open = counts[usize::from(backend.id)].open;
+                (name.clone(), if moves_flows(&self.service) { OpenFlows::default() } else { open })
+            })
+            .collect();
+        for (backend, open) in open {
+            self.step(&Input::Flows { backend, open });
+        }
+    }
+
+    /// Answers the flows of a backend with resets from now on; how many are open. Their clients learn at their
+    /// next packet, and not when the processes are gone.
+    pub(super) fn refuse_flows(&mut self, name: &BackendName) -> usize {
+        let open = self.open_flows(name);
+        let count = open.len();
+        self.parts.set_backend_state(name, BackendState::Refused);
+        self.cuts.insert(name.clone(), open);
+        count
+    }
+
+    /// Whether a stop ends the backend's processes without delay, so that their sockets tell its clients.
+    pub(super) fn is_killed_at_once(&self, name: &BackendName) -> bool {
+        let driver = self.parts.backends.get(name).map(|backend| &backend.driver);
+        driver.is_some_and(|driver| matches!(driver, Driver::Process(_)) && driver.alive().is_some())
+    }
+
+    /// Refuses the flows of the dead that could not be killed after all.
+    pub(super) fn refuse_survivors(&mut self, input: &Input) {
+        let (Input::Stopped { backend, .. } | Input::StartFailed { backend, .. }) = input else { return };
+        if self.dying.remove(backend) && matches!(input, Input::StartFailed { .. }) {
+            self.parts.set_backend_state(backend, BackendState::Refused);
+        }
+    }
+
+    /// Forgets the flows of a backend that has been stopped: nobody is there who could go on with them, unless
+    /// somebody else stops and starts it, of whom nothing is known.
+    pub(super) fn forget_stopped(&self, input: &Input) {
+        let Input::Stopped { backend, .. } = input else { return };
+        let stopped = self.parts.backends.get(backend).filter(|parts| parts.driver.restarts());
+        if let Some(parts) = stopped {
+            self.parts.plane.forget_backend(parts.id);
+        }
+    }
+
+    /// Tells, before a failed check, whether clients of the backend are answered all the same.
+    pub(super) fn bring_evidence(&mut self, input: &Input) {
+        let Input::Checked { backend, result: Err(_), .. } = input else { return };
+        if !sees_turns(&self.service) {
+            return;
+        }
+        let Some(id) = self.parts.backends.get(backend).map(|parts| parts.id) else { return };
+        // Without the counters nobody is declared dead who may live.
+        let counters = self.parts.plane.tables().backend_counters(id);
+        if let Ok(counters) = counters {
+            self.step(&Input::Answered { backend: backend.clone(), turns: counters.turns });
+        }
+    }
+}

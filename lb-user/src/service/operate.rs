@@ -1,0 +1,73 @@
+//! What operators want of a running controller, done or only rehearsed.
+
+use tokio::sync::oneshot;
+
+use super::runtime::Runtime;
+use crate::api::server::{How, Operated, Verb};
+use crate::api::status::Done;
+use crate::clock::Now;
+use crate::recovery::{Input, Output, RequestId};
+
+impl Runtime {
+    pub(super) fn operate(&mut self, verb: Verb, how: How, answer: oneshot::Sender<Operated>) {
+        self.next_request += 1;
+        let request = self.next_request;
+        if let Some(why) = self.reason_to_refuse(&verb) {
+            // Whoever asked may have gone.
+            let _ = answer.send(Err(why));
+            return;
+        }
+        let input = input(verb, request);
+        if how.dry_run {
+            // Whoever asked may have gone.
+            let _ = answer.send(self.rehearse(&input));
+            return;
+        }
+        self.waiting.insert(request, answer);
+        self.step(&input);
+        // Still unanswered means begun.
+        if !how.wait
+            && let Some(answer) = self.waiting.remove(&request)
+        {
+            let _ = answer.send(Ok(Done::default()));
+        }
+    }
+
+    /// Why Baton cannot do what is wanted, whatever the coordinator says.
+    fn reason_to_refuse(&self, verb: &Verb) -> Option<String> {
+        let Verb::Rejuvenate(backend) = verb else { return None };
+        let named = backend.as_ref().or_else(|| self.coordinator.steering().active.first())?;
+        let manual = self.parts.backends.get(named).is_some_and(|parts| !parts.driver.restarts());
+        manual.then(|| {
+            format!(
+                "backend {named} has the driver `manual`, so Baton cannot restart it: `baton drain {service} {named} \
+                 --wait`, restart it, `baton ready {service} {named}`",
+                service = self.service.name
+            )
+        })
+    }
+
+    /// What a step would do at this moment, without doing it.
+    fn rehearse(&self, input: &Input) -> Operated {
+        let outputs = self.coordinator.clone().step(Now::read(), input.clone());
+        let mut plan = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Event(event) => plan.push(event.to_string()),
+                Output::Answer { result: Err(why), .. } => return Err(why),
+                _ => {}
+            }
+        }
+        Ok(Done { report: None, plan })
+    }
+}
+
+fn input(verb: Verb, request: RequestId) -> Input {
+    match verb {
+        Verb::Rejuvenate(backend) => Input::Rejuvenate { request, backend },
+        Verb::Drain(backend) => Input::Drain { request, backend },
+        Verb::Ready(backend) => Input::Ready { request, backend },
+        Verb::Pause => Input::Pause { request },
+        Verb::Resume => Input::Resume { request },
+    }
+}

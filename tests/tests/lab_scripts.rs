@@ -1,0 +1,104 @@
+//! What stands in `scripts/` for operators, run as they would.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use baton::net::netns::run_in;
+use baton_tests::lab::{Lab, baton, eventually};
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts")
+}
+
+fn script(lab: &Lab, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(scripts().join(name));
+    command.args(arguments).env("BATON", baton()).env("BATON_TIMEOUT", "30s").stdin(Stdio::null());
+    command.envs(variables.iter().copied());
+    run_in(lab.netns(), || command.output()).unwrap().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn every_service_is_rejuvenated_in_turn_until_one_refuses() {
+    let mut first = Lab::new();
+    first.up_healthy(&[]);
+    let mut second = first.beside();
+    second.up_healthy(&[]);
+    let names = [first.name(), second.name()];
+    let output = script(&first, "rejuvenate-all", &names, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for lab in [&first, &second] {
+        assert_eq!(lab.reports().len(), 1, "{}", said(&output));
+    }
+    // A service that cannot be rejuvenated at this moment stops it.
+    let standby = first.backend("standby")["name"].as_str().unwrap().to_owned();
+    assert!(first.baton(&["drain", first.name(), &standby, "--wait"]).status.success());
+    let output = script(&first, "rejuvenate-all", &names, &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("were left alone"), "{}", said(&output));
+    assert_eq!(second.reports().len(), 1);
+}
+
+#[test]
+fn all_services_that_are_up_are_found_by_their_names() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let listed = lab.baton(&["status", "--quiet"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.lines().any(|line| line == lab.name()), "{listed}");
+}
+
+#[test]
+fn a_backend_is_renewed_after_its_memory_has_been_kept() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let active = lab.backend("active");
+    let (name, pid) = (active["name"].as_str().unwrap(), active["pid"].as_u64().unwrap());
+    let kept = lab.file("kept");
+    let dump = lab.file("dump");
+    fs::write(&dump, "#!/bin/sh\nhead -c 5 /proc/$1/comm > $2\n").unwrap();
+    fs::set_permissions(&dump, fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = [lab.name(), name, kept.to_str().unwrap()];
+    let variables = [("BATON_DUMP", dump.to_str().unwrap())];
+
+    let refused = [arguments.as_slice(), &["false"]].concat();
+    let output = script(&lab, "rejuvenate-with-dump", &refused, &variables);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(lab.backend("active")["pid"], pid, "nothing was done");
+
+    let allowed = [arguments.as_slice(), &["true"]].concat();
+    let output = script(&lab, "rejuvenate-with-dump", &allowed, &variables);
+    assert_eq!(output.status.code(), Some(0), "{}\n{}", said(&output), lab.output());
+    let files: Vec<_> = fs::read_dir(&kept).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(fs::read_to_string(files[0].path()).unwrap(), "aging");
+    eventually("both stand", || {
+        let mut states = lab.states();
+        states.sort();
+        states == ["active", "standby"]
+    });
+    let renewed = lab.backend("standby");
+    assert!(renewed["name"] == name && renewed["pid"] != pid, "{renewed}");
+
+    let wrong = script(&lab, "rejuvenate-with-dump", &[lab.name()], &[]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", said(&wrong));
+}
+
+#[test]
+fn units_name_what_is_there() {
+    let unit = fs::read_to_string(scripts().join("baton.service")).unwrap();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/baton ")).unwrap();
+    let words: Vec<_> = start.split(' ').collect();
+    let help = Command::new(baton()).arg(words[0]).arg("--help").output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for flag in words.iter().filter(|word| word.starts_with("--")) {
+        assert!(help.contains(flag), "{flag}: {help}");
+    }
+    let nightly = fs::read_to_string(scripts().join("baton-rejuvenate.service")).unwrap();
+    assert!(nightly.contains("/usr/share/baton/rejuvenate-all") && scripts().join("rejuvenate-all").exists());
+}
