@@ -81,6 +81,7 @@ reasons! {
     NoHeadroom = Drop, "no_headroom", "The driver leaves no room for an outer header before the packet";
     SnatUnknown = Pass, "snat_unknown", "A backend's packet to a lent port that no flow has";
     ReplyStale = Drop, "reply_stale", "A backend's late packet for a flow that is pinned to another backend by now";
+    NoHop = Drop, "no_hop", "To a backend by `dsr` while its next hop is not known: the stack would take the packet for its own";
 }
 
 /// How many reasons there are.

@@ -187,6 +187,8 @@ fn send<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener, route: &R
             );
             rewrite::next_hop(packet.ethernet, &backend.hop, ifindex);
         }
+        // The VIP may be the balancer's own, too: its stack would answer in the backend's place.
+        Forwarding::Dsr if ifindex == 0 => return Verdict::end(Reason::NoHop as u32),
         Forwarding::Dsr => rewrite::next_hop(packet.ethernet, &backend.hop, ifindex),
         Forwarding::Ipip => {
             rewrite::next_hop(packet.ethernet, &backend.hop, ifindex);

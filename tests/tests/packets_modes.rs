@@ -12,7 +12,7 @@ use etherparse::IpHeaders;
 use lb_common::endpoint::{TCP, UDP};
 use lb_common::snat::PortRange;
 use lb_common::tables::service_flags;
-use lb_common::{Backend, Endpoint, FlowState, Forwarding, Service};
+use lb_common::{Backend, Endpoint, FlowState, Forwarding, NextHop, Service};
 
 fn packet(protocol: u8, from: SocketAddr, to: SocketAddr, flags: &'static str, data: &[u8]) -> Segment {
     if protocol == TCP { segment(from, to, flags).with(data) } else { datagram(from, to, data) }
@@ -165,6 +165,20 @@ fn the_port_of_a_flow_that_is_gone_is_lent_again() {
         bench.dataplane.forget_backend(A);
         bench.run(&other).0 == "new_flow"
     });
+}
+
+#[test]
+fn no_stack_takes_what_is_for_a_backend_by_dsr_while_its_next_hop_is_not_known() {
+    for ends in [Ends::v4(), Ends::v6()] {
+        let mut bench = ends.bench(TCP, |service| service, Forwarding::Dsr);
+        let ask = |flags| segment(ends.client, ends.vip, flags).frame();
+        assert_eq!(bench.run(&ask("S")).0, "new_flow");
+        bench.dataplane.set_backend_hop(A, NextHop::default()).unwrap();
+        let (reason, outcome) = bench.run(&ask("A"));
+        assert_eq!((reason, outcome.action), ("no_hop", XdpAction::Drop));
+        bench.dataplane.set_backend_hop(A, HOP_A).unwrap();
+        assert_eq!(bench.run(&ask("A")).0, "pinned_flow");
+    }
 }
 
 #[test]

@@ -206,6 +206,9 @@ impl Model {
             let to = (octets(replica.address.ip()), replica.address.port());
             rewrite::endpoint(&mut out, packet, End::Destination, to);
         }
+        if site.kind.way == Forwarding::Dsr && (backend.hop.ifindex == 0 || !fits) {
+            return Fate::new(dropped(Reason::NoHop, site), before, change);
+        }
         change.tally = Some((id, tally_in(packet, reason)));
         if site.kind.way == Forwarding::Ipip {
             let (from, to) = (octets(replica.local), octets(replica.address.ip()));
