@@ -1,8 +1,9 @@
 //! The aging service as a process, over real sockets on loopback.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -27,8 +28,12 @@ struct Connection(BufReader<TcpStream>);
 
 impl Service {
     fn start(options: &[&str]) -> Self {
-        // The port is free again when the listener is gone, and nobody else is likely to take it meanwhile.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // The port is free again when the listener is gone. On a loopback address of its own nobody else takes it
+        // meanwhile, not even another test of this process.
+        static COUNT: AtomicU8 = AtomicU8::new(1);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let own = Ipv4Addr::new(127, high | 1, low, COUNT.fetch_add(1, Ordering::Relaxed));
+        let address = TcpListener::bind((own, 0)).unwrap().local_addr().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_aging-service"))
             .arg(format!("--listen={address}"))
             .args(options)

@@ -179,6 +179,15 @@ impl Dataplane {
         counts
     }
 
+    /// Whether clients have a lease on a backend: their new flows go there for as long as it holds.
+    pub fn has_leases(&self, backend: BackendId) -> bool {
+        let now = clock_ticks();
+        self.table
+            .slots()
+            .map(|slot| slot.flow())
+            .any(|flow| flow.backend == backend && flow.halves.is_lease() && flow.halves.lease_holds(now))
+    }
+
     /// Entries in use and entries that there are.
     pub fn table_use(&self) -> (usize, usize) {
         (self.table.slots().count(), self.table.capacity())

@@ -47,6 +47,11 @@ pub(super) fn moves_flows(service: &config::Service) -> bool {
     service.protocol == Protocol::Udp && service.udp_drain == UdpDrain::Move
 }
 
+/// Whether clients with affinity go on to open flows at a backend that drains.
+pub(super) fn honours_affinity(service: &config::Service) -> bool {
+    service.affinity.as_ref().is_some_and(|affinity| affinity.at_drain == AtDrain::Honour)
+}
+
 /// Whether the packet path sees both requests and their answers, and so whether clients are served.
 pub(super) fn sees_turns(service: &config::Service) -> bool {
     service.forwarding == Forwarding::Nat && service.tracking == Tracking::Always
