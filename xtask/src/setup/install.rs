@@ -98,7 +98,7 @@ mod tests {
         assert!(plan.bpf_linker);
         assert_eq!(
             plan.packages,
-            ["binutils", "iproute2", "nftables", "ethtool", "python3", "python3-venv", "iperf3"]
+            ["binutils", "gcc", "iproute2", "nftables", "ethtool", "python3", "python3-venv", "iperf3"]
         );
     }
 }
