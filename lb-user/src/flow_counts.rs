@@ -37,6 +37,9 @@ pub struct FlowCounts {
     pub open: OpenFlows,
     /// Ended, and remembered for late packets.
     pub closed: u64,
+    /// Clients whose new flows go there for as long as their affinity lasts.
+    #[serde(skip)]
+    pub leases: u64,
 }
 
 impl FlowCounts {
@@ -78,7 +81,7 @@ mod tests {
             quiet: 1,
             ..OpenFlows::default()
         };
-        assert_eq!(counts, FlowCounts { open, closed: 1 });
+        assert_eq!(counts, FlowCounts { open, closed: 1, leases: 0 });
         assert_eq!(open.total(), 4);
     }
 }

@@ -83,11 +83,6 @@ impl PlanePaths {
         self.run_dir().join("lock")
     }
 
-    /// The process id of its controller.
-    pub fn process(&self) -> PathBuf {
-        self.run_dir().join("pid")
-    }
-
     /// The control socket of its controller.
     pub fn socket(&self) -> PathBuf {
         self.run_dir().join("control.sock")

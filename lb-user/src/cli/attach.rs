@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use lb_common::{LAYOUT_VERSION, Reason};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::dataplane::{AttachPoint, Attached, Dataplane, Mode, XdpProgram, unload};
 use crate::paths::Roots;
@@ -83,11 +82,7 @@ impl AttachArgs {
 
 /// Streams log lines, if wanted, until a signal comes.
 async fn watch(dataplane: &mut Dataplane, debug: bool) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let ended = async {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
+    let ended = super::told_to_end()?;
     if !debug {
         ended.await;
         return Ok(());

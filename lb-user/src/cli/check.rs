@@ -10,7 +10,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use futures::future::join_all;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::{UsageError, runtime};
@@ -93,13 +92,11 @@ impl CheckArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         let plan = self.plan()?;
         runtime()?.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
+            let end = super::told_to_end()?;
             // A check that is given up ends its script, which a signal to this process alone would not.
             tokio::select! {
                 result = self.check_all(&plan) => result,
-                _ = terminate.recv() => Ok(ExitCode::FAILURE),
-                _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+                () = end => Ok(ExitCode::FAILURE),
             }
         })
     }

@@ -36,6 +36,7 @@ use clap::{Parser, Subcommand};
 use nix::unistd::Uid;
 use thiserror::Error;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::api::client::ClientError;
@@ -156,6 +157,18 @@ fn runtime() -> Result<Runtime> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")
+}
+
+/// Ends when this process is told to end, by SIGTERM or Ctrl-C.
+fn told_to_end() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// An error unless this process may do `what`.

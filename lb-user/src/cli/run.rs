@@ -45,8 +45,7 @@ impl RunArgs {
         super::init_log(config.controller.log_format);
         super::require_root("attaching XDP programs and restarting backends")?;
         let options = FleetOptions { plane: self.plane, reread: read, file: self.config };
-        let served = LocalSet::new().block_on(&runtime()?, serve(options, config));
-        match served {
+        match LocalSet::new().block_on(&runtime()?, serve(options, config))? {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(FleetError::Settings(message)) => Err(UsageError(message).into()),
             Err(error) => Err(error.into()),
@@ -54,11 +53,10 @@ impl RunArgs {
     }
 }
 
-async fn serve(options: FleetOptions, config: Config) -> Result<(), FleetError> {
-    let failed = |source| FleetError::Files { path: "signal handler".into(), source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+/// The outer error is that signals cannot be heard.
+async fn serve(options: FleetOptions, config: Config) -> Result<Result<(), FleetError>> {
+    let end = super::told_to_end()?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let (ask, reloads) = mpsc::channel(1);
     tokio::task::spawn_local(async move {
         while hangup.recv().await.is_some() {
@@ -66,14 +64,10 @@ async fn serve(options: FleetOptions, config: Config) -> Result<(), FleetError> 
             let _ = ask.try_send(());
         }
     });
-    let fleet = Fleet::open(&Roots::default(), options, config).await?;
-    let end = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    fleet.run(reloads, end).await
+    Ok(match Fleet::open(&Roots::default(), options, config).await {
+        Ok(fleet) => fleet.run(reloads, end).await,
+        Err(error) => Err(error),
+    })
 }
 
 /// Reads a configuration; warnings are logged, and what is wrong is one text.

@@ -12,7 +12,6 @@ use clap::Args;
 use ipnet::Ipv4Net;
 use lb_common::bucket::FLOWS;
 use lb_common::{Forwarding, pool};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{UsageError, runtime};
 use crate::check::Check;
@@ -25,7 +24,7 @@ use crate::driver::netns::{DEFAULT_POOL, backend_names};
 use crate::names::ServiceName;
 use crate::paths::Roots;
 use crate::recovery::Policy;
-use crate::service::{self, OwnNetwork, UpError};
+use crate::service::{self, OwnNetwork};
 
 /// A limit below this could not even hold the dynamic linker.
 const MEMORY_MIN: u64 = 4 << 20;
@@ -102,7 +101,11 @@ impl UpArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         super::require_root("making namespaces and attaching XDP programs")?;
         let (service, network) = self.into_service()?;
-        match runtime()?.block_on(serve(service, network)) {
+        let served = runtime()?.block_on(async {
+            let end = super::told_to_end()?;
+            anyhow::Ok(service::up(&Roots::default(), service, network, end).await)
+        });
+        match served? {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) if error.is_usage() => Err(UsageError(error.to_string()).into()),
             Err(error) => Err(error.into()),
@@ -209,19 +212,6 @@ impl UpArgs {
         }
         Ok(())
     }
-}
-
-async fn serve(service: config::Service, network: OwnNetwork) -> Result<(), UpError> {
-    let handler = |source| UpError::Files { path: "signal handler".into(), source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(handler)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(handler)?;
-    let end = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    service::up(&Roots::default(), service, network, end).await
 }
 
 fn usage<T>(message: &str) -> Result<T> {

@@ -171,21 +171,14 @@ impl Dataplane {
         let mut counts = vec![FlowCounts::default(); BACKENDS_MAX as usize];
         for slot in self.table.slots() {
             let flow = slot.flow();
-            if timeouts.admits(flow.halves, now) {
+            if flow.halves.is_lease() {
+                counts[usize::from(flow.backend)].leases += u64::from(flow.halves.lease_holds(now));
+            } else if timeouts.admits(flow.halves, now) {
                 let (state, awaits) = (state_of(flow.halves, now), flow.halves.awaits_response());
                 counts[usize::from(flow.backend)].add(state, awaits, flow.halves.idle_ms(now));
             }
         }
         counts
-    }
-
-    /// Whether clients have a lease on a backend: their new flows go there for as long as it holds.
-    pub fn has_leases(&self, backend: BackendId) -> bool {
-        let now = clock_ticks();
-        self.table
-            .slots()
-            .map(|slot| slot.flow())
-            .any(|flow| flow.backend == backend && flow.halves.is_lease() && flow.halves.lease_holds(now))
     }
 
     /// Entries in use and entries that there are.

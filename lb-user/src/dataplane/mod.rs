@@ -223,6 +223,12 @@ impl Dataplane {
         }
     }
 
+    /// Lets a service get no new flows; those it has go on.
+    pub fn close(&self, service: ServiceId) {
+        let epoch = self.steering(service).epoch.wrapping_add(1);
+        self.steer(service, Steer { active: NO_BACKEND, draining: NO_BACKEND, epoch });
+    }
+
     /// Makes a service unknown: its packets are none of ours from now on.
     pub fn remove_service(&mut self, id: ServiceId) {
         self.listeners.withdraw(id, NO_BACKEND);

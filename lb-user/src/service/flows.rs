@@ -7,7 +7,7 @@ use super::definition::{honours_affinity, moves_flows, sees_turns};
 use super::runtime::Runtime;
 use crate::clock::Now;
 use crate::driver::Driver;
-use crate::flow_counts::OpenFlows;
+use crate::flow_counts::{FlowCounts, OpenFlows};
 use crate::names::BackendName;
 use crate::recovery::{CutFlow, Input};
 
@@ -33,31 +33,16 @@ impl Runtime {
     /// Counts the open flows of each backend and tells the coordinator.
     pub(super) fn report_flows(&mut self) {
         let counts = self.parts.plane.counts(Now::read());
-        let open: Vec<_> = self
-            .parts
-            .backends
-            .iter()
-            .map(|(name, backend)| {
-                let open = counts[usize::from(backend.id)].open;
-                (name.clone(), if moves_flows(&self.service) { OpenFlows::default() } else { open })
-            })
-            .collect();
-        for (backend, open) in open {
+        let backends = self.parts.backends.iter();
+        let counts: Vec<_> = backends.map(|(name, b)| (name.clone(), counts[usize::from(b.id)])).collect();
+        let (moves, honours) = (moves_flows(&self.service), honours_affinity(&self.service));
+        for (backend, FlowCounts { open, leases, .. }) in counts {
+            let open = if moves { OpenFlows::default() } else { open };
             // One without open flows at this moment is not empty while its clients may come back to it.
-            if open.total() > 0 || !self.expects_clients(&backend) {
+            if open.total() > 0 || !honours || leases == 0 {
                 self.step(&Input::Flows { backend, open });
             }
         }
-    }
-
-    /// Whether clients with affinity still open flows at a backend.
-    fn expects_clients(&self, name: &BackendName) -> bool {
-        honours_affinity(&self.service)
-            && self
-                .parts
-                .backends
-                .get(name)
-                .is_some_and(|parts| self.parts.plane.tables().has_leases(parts.id))
     }
 
     /// Answers the flows of a backend with resets from now on; how many are open. Their clients learn at their

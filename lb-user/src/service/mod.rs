@@ -34,7 +34,7 @@ use crate::config;
 use crate::dataplane;
 use crate::driver::netns;
 use crate::driver::process::Cgroup;
-use crate::names::ServiceName;
+use crate::names::{PlaneName, ServiceName};
 use crate::paths::{Roots, ServicePaths};
 
 pub use definition::{OwnNetwork, is_embedded};
@@ -60,7 +60,7 @@ pub async fn up(
     let name = service.name.clone();
     let adopting = registration::load(&paths)?.is_some();
     let result = async {
-        let mut runtime = open_embedded(roots, service, &network, Start::MustComeUp).await?;
+        let mut runtime = open_embedded(roots, service, &network, None, Start::MustComeUp).await?;
         let result = runtime.run(end).await;
         // A start that is under way must not outrun the removal that may follow.
         runtime.settle().await;
@@ -81,13 +81,14 @@ async fn open_embedded(
     roots: &Roots,
     service: config::Service,
     network: &OwnNetwork,
+    run_by: Option<PlaneName>,
     start: Start,
 ) -> Result<Runtime, UpError> {
     let paths = roots.service(&service.name);
     ensure_layout(&paths.pinned(), &service.name)?;
     let left = registration::load(&paths)?;
     let owned = Owned { service: &service, network, left };
-    let mut registration = owned.registration();
+    let mut registration = Registration { run_by, ..owned.registration() };
     if let Some(left) = &owned.left {
         left.ensure_same(&registration, start == Start::MustComeUp)?;
     }

@@ -191,20 +191,7 @@ impl Lab {
 
     /// Ends the controller in good order and returns its exit code.
     pub fn end_controller(&mut self) -> Option<i32> {
-        let mut controller = self.controller.take()?;
-        // One that has ended already is only reaped.
-        let _ = kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM);
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match controller.try_wait().unwrap() {
-                Some(status) => return status.code(),
-                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-                None => {
-                    controller.kill().unwrap();
-                    return controller.wait().unwrap().code();
-                }
-            }
-        }
+        self.controller.take().and_then(end_in_order)
     }
 
     /// Runs `baton` on the host to its end.
@@ -315,6 +302,23 @@ impl Drop for Lab {
 /// Runs something asynchronous to its end.
 fn run_async<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Ends a controller in good order, or by force if that takes too long; its exit code.
+pub fn end_in_order(mut controller: Child) -> Option<i32> {
+    // One that has ended already is only reaped.
+    let _ = kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match controller.try_wait().unwrap() {
+            Some(status) => return status.code(),
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            None => {
+                controller.kill().unwrap();
+                return controller.wait().unwrap().code();
+            }
+        }
+    }
 }
 
 /// Waits for a condition.

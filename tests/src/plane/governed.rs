@@ -23,7 +23,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{BACKEND_PORT, Options, Site};
-use crate::lab::{aging_service, baton, eventually};
+use crate::lab::{aging_service, baton, end_in_order, eventually};
 use crate::pins;
 
 /// Machines whose balancer is governed by `baton run`.
@@ -331,15 +331,7 @@ impl Governed {
 
     /// Ends the controller in good order and returns its exit code.
     pub fn end_controller(&mut self) -> Option<i32> {
-        let mut controller = self.controller.take()?;
-        // One that has ended already is only reaped.
-        let _ = kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM);
-        let mut status = None;
-        eventually("the controller ends", || {
-            status = controller.try_wait().unwrap();
-            status.is_some()
-        });
-        status.and_then(|status| status.code())
+        self.controller.take().and_then(end_in_order)
     }
 
     /// Signals the controller.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::definition::millis;
 use super::super::parts::Parts;
-use super::super::{forget, registration, remove};
+use super::super::{UpError, forget, registration, remove};
 use super::{Fleet, FleetError};
 use crate::clock::Now;
 use crate::names::ServiceName;
@@ -45,7 +45,7 @@ impl Fleet {
     pub(super) fn let_go_of_the_rest(&mut self) -> Result<(), FleetError> {
         let directory = self.roots.services().to_owned();
         let there = super::super::list(&self.roots);
-        for name in there.map_err(|source| FleetError::Files { path: directory, source })? {
+        for name in there.map_err(UpError::files(&directory))? {
             let is_wanted = self.config.services.iter().any(|service| service.name == name);
             if is_wanted || self.leaving.contains_key(&name) {
                 continue;

@@ -38,7 +38,7 @@ use crate::api::fleet as api;
 use crate::clock::Now;
 use crate::config::{self, Config};
 use crate::driver::netns::DEFAULT_POOL;
-use crate::names::{BackendName, PlaneName, ServiceName};
+use crate::names::{PlaneName, ServiceName};
 use crate::paths::{PlanePaths, Roots};
 
 use leaving::Leaving;
@@ -86,14 +86,6 @@ pub enum FleetError {
     /// There is no room.
     #[error(transparent)]
     NoId(#[from] NoId),
-    /// Files of Baton's own.
-    #[error("{path}: {source}")]
-    Files {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// A service, or what it stands on.
     #[error(transparent)]
     Up(#[from] UpError),
@@ -145,9 +137,6 @@ impl Fleet {
         let paths = roots.plane(&options.plane);
         let locked = try_lock(&paths.run_dir(), &paths.lock())?;
         let lock = locked.ok_or_else(|| FleetError::Running(options.plane.clone()))?;
-        let process = paths.process();
-        fs::write(&process, std::process::id().to_string())
-            .map_err(|source| FleetError::Files { path: process, source })?;
         let needs_shared = config.services.iter().any(|service| !is_embedded(service));
         let shared = if needs_shared || !paths.pinned().is_empty() {
             Some(SharedPlane::open(&paths, &config)?)
@@ -179,8 +168,8 @@ impl Fleet {
         end: impl Future<Output = ()>,
     ) -> Result<(), FleetError> {
         let (asked, mut questions) = mpsc::channel(16);
-        let _served = api::serve(&self.paths.socket(), asked)
-            .map_err(|source| FleetError::Files { path: self.paths.socket(), source })?;
+        let _served =
+            api::serve(&self.paths.socket(), asked).map_err(UpError::files(&self.paths.socket()))?;
         notify::ready(&self.summary());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -244,12 +233,12 @@ impl Fleet {
             )));
         }
         let mut runtime = if is_embedded(&service) {
-            let network = self.own_network();
-            let runtime = open_embedded(&self.roots, service.clone(), &network, Start::New).await?;
-            self.mark(&service.name)?;
-            runtime
+            let (network, run_by) = (self.own_network(), Some(self.options.plane.clone()));
+            open_embedded(&self.roots, service.clone(), &network, run_by, Start::New).await?
         } else {
-            let shared = self.shared.as_mut().ok_or_else(|| FleetError::Settings(no_interfaces(&service)))?;
+            let no_plane =
+                || format!("service `{}` needs a data plane on the host's interfaces", service.name);
+            let shared = self.shared.as_mut().ok_or_else(|| FleetError::Settings(no_plane()))?;
             // Files of a service whose tables are gone tell nothing of how it is now.
             let is_there = shared.plane.tables().adopted() || self.taken_up.contains(&service.name);
             let start = if left.is_some() && is_there { Start::Adopted } else { Start::New };
@@ -291,16 +280,6 @@ impl Fleet {
         }
     }
 
-    /// Writes down that this controller runs a service with others.
-    fn mark(&self, service: &ServiceName) -> Result<(), FleetError> {
-        let paths = self.roots.service(service);
-        if let Some(mut registration) = registration::load(&paths)? {
-            registration.run_by = Some(self.options.plane.clone());
-            registration::store(&paths, &registration)?;
-        }
-        Ok(())
-    }
-
     /// Ends a service's task; the service goes on serving.
     async fn end(&mut self, name: &ServiceName) -> Option<Box<Runtime>> {
         let running = self.running.remove(name)?;
@@ -316,15 +295,12 @@ impl Fleet {
     }
 
     async fn end_all(&mut self) {
-        let names: Vec<_> = self.running.keys().cloned().collect();
+        let services = self.running.len();
         for (_, running) in std::mem::take(&mut self.running) {
             let _ = running.end.send(());
         }
         while self.tasks.join_next().await.is_some() {}
-        tracing::info!(
-            services = names.len(),
-            "the controller has ended; the services go on, `baton unload` ends them"
-        );
+        tracing::info!(services, "the controller has ended; the services go on, `baton unload` ends them");
     }
 
     /// A task has ended by itself: its service is taken up again.
@@ -349,10 +325,8 @@ impl Fleet {
             self.take_up_all().await;
         }
         self.see_off(now).await?;
-        let wanted: BTreeMap<_, BTreeSet<BackendName>> =
-            self.config.services.iter().map(|service| (service.name.clone(), names(service))).collect();
         match &mut self.shared {
-            Some(shared) => shared.release_backends(&wanted, now),
+            Some(shared) => shared.release_backends(&self.config.services, now),
             None => Ok(()),
         }
     }
@@ -361,12 +335,4 @@ impl Fleet {
         let all = self.config.services.len();
         format!("{} of {all} services taken up, {} leaving", self.running.len(), self.leaving.len())
     }
-}
-
-fn names(service: &config::Service) -> BTreeSet<BackendName> {
-    service.backends.iter().map(|backend| backend.name.clone()).collect()
-}
-
-fn no_interfaces(service: &config::Service) -> String {
-    format!("service `{}` needs a data plane on the host's interfaces", service.name)
 }

@@ -1,6 +1,6 @@
 //! The data plane that services with backends elsewhere share: attached to the host's own interfaces.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -83,10 +83,10 @@ impl SharedPlane {
                 tracing::info!(%interface, "steers packets");
             }
         }
-        let io = |source| FleetError::Files { path: self.paths.pins(LAYOUT_VERSION), source };
-        for link in tables.links(LINK).map_err(io)? {
+        let pins = self.paths.pins(LAYOUT_VERSION);
+        for link in tables.links(LINK).map_err(UpError::files(&pins))? {
             if !wanted.contains(&link) {
-                tables.detach(&link).map_err(io)?;
+                tables.detach(&link).map_err(UpError::files(&pins))?;
                 tracing::info!(%link, "steers no longer");
             }
         }
@@ -129,10 +129,9 @@ impl SharedPlane {
 
     /// Lets a service get no new flows; those it has go on.
     pub(super) fn close(&self, service: &ServiceName) {
-        let Some(ids) = self.ids.of(service) else { return };
-        let tables = self.plane.tables();
-        let steer = tables.steering(ids.id);
-        tables.steer(ids.id, lb_common::Steer { active: 0, draining: 0, epoch: steer.epoch.wrapping_add(1) });
+        if let Some(ids) = self.ids.of(service) {
+            self.plane.tables().close(ids.id);
+        }
     }
 
     /// Open flows of a service.
@@ -157,11 +156,13 @@ impl SharedPlane {
     /// Gives back the ids of backends that have left the configuration and have no flows any longer.
     pub(super) fn release_backends(
         &mut self,
-        services: &BTreeMap<ServiceName, BTreeSet<BackendName>>,
+        services: &[config::Service],
         now: Now,
     ) -> Result<(), FleetError> {
+        // Those of services that leave go with their service.
         let is_wanted = |service: &ServiceName, backend: &BackendName| {
-            services.get(service).is_none_or(|backends| backends.contains(backend))
+            let service = services.iter().find(|known| known.name == *service);
+            service.is_none_or(|service| service.backends.iter().any(|known| known.name == *backend))
         };
         let left = self.ids.left_over(is_wanted);
         if left.is_empty() {
@@ -170,6 +171,9 @@ impl SharedPlane {
         let counts = self.plane.counts(now);
         let is_empty = |id: BackendId| counts[usize::from(id)].open.total() == 0;
         let empty: Vec<LeftOver> = left.into_iter().filter(|left| is_empty(left.backend_id)).collect();
+        if empty.is_empty() {
+            return Ok(());
+        }
         for left in empty {
             self.plane.tables().remove_backend(left.service_id, left.backend_id).map_err(UpError::from)?;
             self.plane.forget_backend(left.backend_id);
@@ -183,7 +187,7 @@ impl SharedPlane {
         let path = self.paths.ids();
         let written =
             fs::create_dir_all(self.paths.run_dir()).and_then(|()| documents::write(&path, &self.ids));
-        written.map_err(|source| FleetError::Files { path, source })
+        Ok(written.map_err(UpError::files(&path))?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::super::{Removed, forget, is_locked, list, registration, remove};
+use super::super::{Removed, UpError, forget, is_locked, list, registration, remove};
 use super::FleetError;
 use crate::dataplane;
 use crate::names::PlaneName;
@@ -16,7 +16,7 @@ pub async fn unload(roots: &Roots, plane: &PlaneName) -> Result<Removed, FleetEr
         return Err(FleetError::Running(plane.clone()));
     }
     let mut removed = Vec::new();
-    let names = list(roots).map_err(|source| FleetError::Files { path: roots.run.clone(), source })?;
+    let names = list(roots).map_err(UpError::files(&roots.run))?;
     for name in names {
         let service = roots.service(&name);
         let Some(registration) = registration::load(&service)? else { continue };
@@ -31,12 +31,12 @@ pub async fn unload(roots: &Roots, plane: &PlaneName) -> Result<Removed, FleetEr
         removed.push(format!("service {name}"));
     }
     for (_, pins) in paths.pinned() {
-        dataplane::unload(&pins).map_err(|source| FleetError::Files { path: pins.clone(), source })?;
+        dataplane::unload(&pins).map_err(UpError::files(&pins))?;
         removed.push(format!("pins {}", pins.display()));
     }
     match fs::remove_dir_all(paths.run_dir()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(FleetError::Files { path: paths.run_dir(), source: error })
+            Err(UpError::files(&paths.run_dir())(error).into())
         }
         _ => Ok(removed),
     }

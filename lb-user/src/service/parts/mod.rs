@@ -178,9 +178,7 @@ impl Parts {
 
     /// Lets the service get no new flows; those it has go on.
     pub(super) fn close(&self) {
-        let tables = self.plane.tables();
-        let epoch = tables.steering(self.id).epoch.wrapping_add(1);
-        tables.steer(self.id, Steer { active: NO_BACKEND, draining: NO_BACKEND, epoch });
+        self.plane.tables().close(self.id);
     }
 
     /// Open flows of all backends.
