@@ -83,8 +83,28 @@ pub(crate) fn find(print: Fingerprint) -> Option<Pinned> {
         let place = hide(place, line.cast()) as u32 & (ENTRIES as u32 - 1);
         let entry = there.cast::<Entry>().add(place as usize);
         let id = Id::from_word((&raw const (*entry).id).read_volatile());
+        // Whoever gives up a twin, or frees what has ended, may have done so since it was found.
+        if id.tag() != print.tag() {
+            return None;
+        }
         Some(Pinned { entry, id, slot: index * ENTRIES as u32 + place })
     }
+}
+
+/// The same for what is done once a flow: by a function of its own, which is verified once.
+#[inline(always)]
+pub(crate) fn find_apart(print: Fingerprint) -> Option<Pinned> {
+    let slot = find_slot(print.to_word());
+    if slot == NO_SLOT { None } else { Pinned::of(print, slot) }
+}
+
+/// No entry has this place.
+const NO_SLOT: u32 = u32::MAX;
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn find_slot(print: u64) -> u32 {
+    find(Fingerprint::from_word(print)).map_or(NO_SLOT, |found| found.slot)
 }
 
 /// Whether flows of this bucket may stand in their second one.
@@ -127,6 +147,13 @@ impl Pinned {
             let entry = bucket.cast::<Entry>().add(slot as usize & (ENTRIES - 1));
             Some(Self { entry, id: Id::from_word((&raw const (*entry).id).read_volatile()), slot })
         }
+    }
+
+    /// The entry of a flow at the place where it was a moment ago; `None` if it is another's by now, or
+    /// nobody's.
+    #[inline(always)]
+    pub(crate) fn of(print: Fingerprint, slot: u32) -> Option<Self> {
+        Self::at(slot).filter(|found| found.id.tag() == print.tag())
     }
 
     /// The entry itself.

@@ -5,14 +5,14 @@
 
 use lb_common::{BackendId, FlowKey, Halves, Service, Ticks};
 
-use crate::flows::{find, fingerprint};
+use crate::flows::{find_apart, fingerprint};
 use crate::pin::{Pin, pin, pin_anew};
 use crate::services;
 
 /// The backend that a flow's client is to stay with.
 #[inline(always)]
 pub(crate) fn holder(service: &Service, key: &FlowKey, now: Ticks) -> Option<BackendId> {
-    let lease = find(fingerprint(&lease_of(service, key)))?;
+    let lease = find_apart(fingerprint(&lease_of(service, key)))?;
     if lease.halves().lease_holds(now) { Some(lease.id.backend()) } else { None }
 }
 
@@ -35,7 +35,7 @@ unsafe extern "C" fn renew_lease(key: *const FlowKey, backend: u32, now: u32) ->
     let (key, now, backend) = (lease_of(service, flow), Ticks::from_bits(now), backend as BackendId);
     let (print, fresh) = (fingerprint(&key), Halves::lease(now, service.affinity_ticks));
     let wish = Pin { backend, epoch: 0, halves: fresh };
-    let renewed = match find(print) {
+    let renewed = match find_apart(print) {
         Some(entry) if entry.id.backend() == backend => {
             entry.set_client(fresh.client);
             Some(entry.id)
@@ -68,7 +68,7 @@ unsafe extern "C" fn confirm_lease(key: *const FlowKey) -> u32 {
     // SAFETY: by this function's contract; the verifier sees it as memory that may be null.
     if let Some(key) = unsafe { key.as_ref() }
         && let Some(service) = services::get(key.service)
-        && let Some(entry) = find(fingerprint(&lease_of(service, key)))
+        && let Some(entry) = find_apart(fingerprint(&lease_of(service, key)))
     {
         entry.set_server(entry.halves().confirmed_lease().server);
     }

@@ -43,7 +43,7 @@ pub(crate) fn pin(key: &FlowKey, print: Fingerprint, pin: Pin, now: Ticks) -> Op
             tuples::log(key, place.slot(), print.tag());
             return Some(id);
         }
-        if let Some(pinned) = flows::find(print) {
+        if let Some(pinned) = flows::find_apart(print) {
             return Some(pinned.id);
         }
     }
