@@ -120,7 +120,11 @@ fn choose(opening: &Opening) -> Choice {
     let Some(backend) = backends::get(wanted).filter(|backend| wanted != 0 && backend.is_present()) else {
         return Choice::none(Reason::NoBackend);
     };
-    let old = if opening.old_slot == Opening::NO_ENTRY { None } else { Pinned::of(opening.print, opening.old_slot) };
+    let old = if opening.old_slot == Opening::NO_ENTRY {
+        None
+    } else {
+        Pinned::of(opening.print, opening.old_slot)
+    };
     let reason = match is_new {
         true if opening.has(opening::DATAGRAM) && old.is_some() => Reason::Moved,
         true => Reason::NewFlow,
