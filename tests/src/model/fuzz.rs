@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::corpus::FILES;
 use super::generate;
 use super::history::{History, Step};
+use super::recipe::{Recipe, Who};
 use super::shrink::shrink;
 use super::{Differ, Difference, Ran, World};
 
@@ -41,10 +42,10 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs a history by itself: if it lends ports that others may have used up, on a new pair. So it shows the same
-    /// each time, unless it spreads flows ([`spreads`]).
+    /// Runs a history by itself: if it lends ports that others may have used up, or may come upon those of others, on
+    /// a new pair. So it shows the same each time, unless it spreads flows ([`spreads`]).
     pub fn run_alone(&mut self, history: &History) -> Result<Vec<Option<Ran>>, (usize, Difference)> {
-        if is_scarce(history) {
+        if is_scarce(history) || guesses_ports(history) {
             self.differ = None;
         }
         self.run(history)
@@ -85,6 +86,15 @@ impl Runner {
 fn is_scarce(history: &History) -> bool {
     let world = World::new();
     history.steps.iter().any(|step| world.site(step.service()).is_scarce())
+}
+
+/// Whether it may hurt a lent port: what stands at the port that comes of it is chance, for the keys that lend are
+/// drawn anew for each pair.
+fn guesses_ports(history: &History) -> bool {
+    history.steps.iter().any(|step| match step {
+        Step::Frame(Recipe { to: Who::Lent(_), wounds, .. }) => !wounds.is_empty(),
+        _ => false,
+    })
 }
 
 /// Whether policies choose in it: by hashes whose keys are drawn anew for each pair, or by CPU.
@@ -208,12 +218,16 @@ fn keep(kept: History, runner: &mut Runner, known: &mut Vec<Known>, report: &mut
     known.push(Known { history: kept, views: views(&seen) });
 }
 
-/// The shortest history that ends with what was seen at `step` of this one; `None` if it does not show that by itself.
+/// The shortest history that ends with what was seen at `step` of this one; `None` if it does not show that by
+/// itself, or only by chance.
 fn shortest(runner: &mut Runner, history: &History, step: usize, ran: &Ran) -> Option<History> {
     let last = history.steps.get(step)?.service();
     // First without what is about others: that alone may make it cheap to run.
     let ours = history.steps.iter().take(step + 1).filter(|one| one.service() == last);
     let ours = History { what: ran.to_string(), steps: ours.cloned().collect() };
+    if guesses_ports(&ours) {
+        return None;
+    }
     let attempts = if is_scarce(&ours) { DEAR_ATTEMPTS } else { ATTEMPTS };
     let mut shows = |history: &History| {
         let last = runner.run_alone(history).ok().and_then(|seen| seen.into_iter().next_back());
