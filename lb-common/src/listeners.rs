@@ -3,7 +3,8 @@
 //! Each packet asks twice (for its destination, then for its source), so the answer must come from memory
 //! that stays in the cache: a cuckoo table in one array, every endpoint in one of two places. User space
 //! writes it; one aligned 64-bit store publishes an endpoint with all that is known about it, or takes it
-//! away, so a packet sees the old listener or the new one and never half of one.
+//! away, so a packet sees the old listener or the new one and never half of one. A bit for each port
+//! ([`port_bit`]) spares the table most questions that it would answer with no.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -14,6 +15,15 @@ use crate::steer::{BackendId, NO_BACKEND, ServiceId};
 
 /// Places of the table: four for every endpoint there can be, so that one of two is always found.
 pub const PLACES: u32 = 4096;
+
+/// Words that have a bit for each port.
+pub const PORT_WORDS: u32 = (1 << 16) / 64;
+
+/// The bit of a port, as it lies in a packet, and the word that it stands in.
+#[inline(always)]
+pub const fn port_bit(port: u16) -> (u32, u64) {
+    (port as u32 / 64, 1 << (port % 64))
+}
 
 /// One place of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

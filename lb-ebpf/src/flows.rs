@@ -169,19 +169,20 @@ impl Pinned {
         Halves::from_word(unsafe { (&raw const (*self.entry).halves).read_volatile() })
     }
 
-    /// Writes what the client's packets have shown.
+    /// Writes what the client's packets have shown, if it is news: the two directions of a flow share a cache
+    /// line, which goes from CPU to CPU at each store.
     #[inline(always)]
     pub(crate) fn set_client(&self, half: Half) {
-        if settings::commits() {
+        if settings::commits() && self.halves().client != half {
             // SAFETY: as above; the client's half is the first of the word's two.
             unsafe { (&raw mut (*self.entry).halves).cast::<u32>().write_volatile(half.to_bits()) };
         }
     }
 
-    /// Writes what the backend's packets have shown.
+    /// Writes what the backend's packets have shown, if it is news.
     #[inline(always)]
     pub(crate) fn set_server(&self, half: Half) {
-        if settings::commits() {
+        if settings::commits() && self.halves().server != half {
             // SAFETY: as above; the server's half is the second of the word's two.
             unsafe { (&raw mut (*self.entry).halves).cast::<u32>().add(1).write_volatile(half.to_bits()) };
         }

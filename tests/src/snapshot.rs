@@ -26,6 +26,7 @@ pub fn snapshot(pins: &Path) -> Snapshot {
     let snapshot = BTreeMap::from([
         ("TABLE_SETTINGS", array::<Settings>(pins, "TABLE_SETTINGS")),
         ("LISTENERS", array::<Place>(pins, "LISTENERS")),
+        ("PORTS", array::<u64>(pins, "PORTS")),
         ("SERVICES", array::<Service>(pins, "SERVICES")),
         ("STEERING", array::<u64>(pins, "STEERING")),
         ("BACKENDS", array::<Backend>(pins, "BACKENDS")),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType};
 use lb_common::bucket::{Bucket, ENTRIES, LogHead, Tuple};
-use lb_common::listeners::{PLACES, Place};
+use lb_common::listeners::{PLACES, PORT_WORDS, Place};
 use lb_common::pool::{POOLS_MAX, Pool};
 use lb_common::reason::COUNTERS;
 use lb_common::response::{STARTS, Times};
@@ -50,6 +50,7 @@ pub(super) const MAPS: &[Layout] = {
     &[
         map(SETTINGS, Array, size_of::<Settings>(), Always(1), 0),
         map("LISTENERS", Array, size_of::<Place>(), Always(PLACES), MMAPABLE),
+        map("PORTS", Array, 8, Always(PORT_WORDS), MMAPABLE),
         map("SERVICES", Array, size_of::<Service>(), Always(SERVICES_MAX), 0),
         map("STEERING", Array, 8, Always(SERVICES_MAX), MMAPABLE),
         map("BACKENDS", Array, size_of::<Backend>(), Always(BACKENDS_MAX), MMAPABLE),

@@ -1,7 +1,7 @@
 //! The table of listeners, written so that a packet finds each of them at every moment.
 
 use lb_common::bucket::HashKeys;
-use lb_common::listeners::{Name, PLACES, Place, enter};
+use lb_common::listeners::{Name, PLACES, Place, enter, port_bit};
 use lb_common::{BackendId, Endpoint, Listener, ServiceId};
 
 use super::mapping::Words;
@@ -10,8 +10,12 @@ use super::mapping::Words;
 const WORDS: usize = size_of::<Place>() / 8;
 
 /// The table.
+///
+/// What always holds: the bit of a port is set before anybody is published on it, and for as long as somebody
+/// is.
 pub(super) struct Listeners {
     words: Words,
+    ports: Words,
     keys: HashKeys,
 }
 
@@ -19,8 +23,8 @@ impl Listeners {
     /// Words of the whole table.
     pub(super) const WORDS: usize = PLACES as usize * WORDS;
 
-    pub(super) fn new(words: Words, keys: HashKeys) -> Self {
-        Self { words, keys }
+    pub(super) fn new(words: Words, ports: Words, keys: HashKeys) -> Self {
+        Self { words, ports, keys }
     }
 
     /// Every listener with its endpoint.
@@ -35,10 +39,14 @@ impl Listeners {
     /// False if the table has no room.
     pub(super) fn publish(&self, endpoint: &Endpoint, listener: Listener) -> bool {
         let name = Name::of(endpoint, &self.keys);
+        self.use_port(endpoint.wire_port());
         if let Some(place) = self.place_of(endpoint) {
             self.words.store(place as usize * WORDS, name.place(listener).head);
         } else {
-            let Some(moves) = enter(endpoint, &self.keys, |place| self.at(place)) else { return false };
+            let Some(moves) = enter(endpoint, &self.keys, |place| self.at(place)) else {
+                self.leave_port(endpoint.wire_port());
+                return false;
+            };
             for step in moves.collect::<Vec<_>>() {
                 self.fill(step.to, step.from.map_or(name.place(listener), |from| self.at(from)));
             }
@@ -58,7 +66,21 @@ impl Listeners {
             let same = there.listener().is_some_and(|l| l.service == service && l.backend == backend);
             if same && is_meant(there.endpoint()) {
                 self.words.store(place as usize * WORDS, 0);
+                self.leave_port(there.endpoint().wire_port());
             }
+        }
+    }
+
+    fn use_port(&self, port: u16) {
+        let (word, bit) = port_bit(port);
+        self.ports.store(word as usize, self.ports.load(word as usize) | bit);
+    }
+
+    /// Takes the bit of a port away, unless somebody listens on it.
+    fn leave_port(&self, port: u16) {
+        if self.iter().all(|(endpoint, _)| endpoint.wire_port() != port) {
+            let (word, bit) = port_bit(port);
+            self.ports.store(word as usize, self.ports.load(word as usize) & !bit);
         }
     }
 

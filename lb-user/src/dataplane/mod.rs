@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::{Ebpf, EbpfError};
 use lb_common::endpoint::{Address, UDP};
+use lb_common::listeners::PORT_WORDS;
 use lb_common::steer::NO_BACKEND;
 use lb_common::tables::service_flags;
 use lb_common::{
@@ -167,7 +168,11 @@ impl Dataplane {
             steering: map_words(&ebpf, "STEERING", SERVICES_MAX as usize)?,
             backends: map_words(&ebpf, "BACKENDS", flows::BACKEND_WORDS)?,
             open_flows: map_words(&ebpf, "OPEN_FLOWS", BACKENDS_MAX as usize)?,
-            listeners: Listeners::new(map_words(&ebpf, "LISTENERS", Listeners::WORDS)?, settings.keys),
+            listeners: Listeners::new(
+                map_words(&ebpf, "LISTENERS", Listeners::WORDS)?,
+                map_words(&ebpf, "PORTS", PORT_WORDS as usize)?,
+                settings.keys,
+            ),
             table: FlowTable::new(mappings, settings, settings::cpus()),
             ebpf,
             pins: pins.to_owned(),
