@@ -18,5 +18,6 @@ pub mod names;
 pub mod net;
 pub mod paths;
 pub mod probe;
+mod program;
 pub mod recovery;
 pub mod service;

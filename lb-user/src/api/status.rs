@@ -61,6 +61,9 @@ pub struct BackendStatus {
     /// of none are left out.
     #[serde(default)]
     pub first_byte: Vec<FirstByte>,
+    /// The step of its recovery that is under way, or that it is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<String>,
 }
 
 /// Responses that began within the same power of two of time.

@@ -28,6 +28,7 @@ use crate::recovery::Finding;
 pub use judge::{Judge, Judgement, Timing, Verdict, Window};
 pub use kind::{Check, CheckError, GOOD_STATUS, HttpCheck, PAYLOAD_MAX, ScriptCheck, TlsCheck, UdpCheck};
 pub use pattern::{BodyPattern, PatternError};
+pub(crate) use tls::Client as TlsClient;
 
 /// Of an answer that is not the one wanted, so many characters are shown.
 const SHOWN: usize = 80;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::net::netns::{NetnsHandle, run_in};
+use crate::net::netns::{self, NetnsHandle};
 use crate::recovery::Finding;
 
 /// Does `work` inside `netns`. What fails there is the prober's failure.
@@ -15,9 +15,7 @@ pub(super) fn inside<T: Send>(
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> Result<T, Finding> {
     let unchecked = |error: &dyn std::error::Error| Finding::Unchecked(error.to_string());
-    // Who stays where he is needs no right to enter, so anybody may check what he can reach.
-    let is_here = NetnsHandle::own().and_then(|own| Ok(own.id()? == netns.id()?)).unwrap_or(false);
-    let done = if is_here { work() } else { run_in(netns, work).map_err(|error| unchecked(&error))? };
+    let done = netns::inside(netns, work).map_err(|error| unchecked(&error))?;
     done.map_err(|error| unchecked(&error))
 }
 

@@ -135,7 +135,10 @@ fn row(backend: &BackendStatus) -> [String; 10] {
     });
     [
         format!("  {}", backend.name),
-        backend.state.clone(),
+        match &backend.recovery {
+            Some(recovery) => format!("{} ({recovery})", backend.state),
+            None => backend.state.clone(),
+        },
         backend.address.to_string(),
         backend.pid.map_or_else(dash, |pid| pid.to_string()),
         uptime.unwrap_or_else(dash),

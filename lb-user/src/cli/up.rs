@@ -16,7 +16,7 @@ use lb_common::{Forwarding, pool};
 use super::{UsageError, runtime};
 use crate::check::Check;
 use crate::config::{
-    self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Rejuvenation, ServiceCheck,
+    self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Recovery, Rejuvenation, ServiceCheck,
     Stragglers, Tracking, UdpDrain,
 };
 use crate::dataplane::{FlowTimeouts, Mode};
@@ -170,6 +170,14 @@ impl UpArgs {
                 retry: Duration::from_millis(policy.retry_ms),
             },
             backends: backend_names().into_iter().map(backend).collect(),
+            recovery: Recovery {
+                quarantine_after: policy.quarantine_after,
+                diagnose: None,
+                diagnose_timeout: Duration::ZERO,
+                veto_retry: Duration::from_millis(policy.veto_retry_ms),
+                veto_limit: Duration::from_millis(policy.veto_limit_ms),
+            },
+            hooks: Vec::new(),
         };
         let network = OwnNetwork {
             mode: self.mode,

@@ -168,6 +168,8 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         drain,
         rejuvenation,
         backends,
+        recovery,
+        hooks,
     } = old;
     // From one active backend to many, or back, is another way of steering.
     let other_steering = policy.has_pool() != new.policy.has_pool();
@@ -185,6 +187,8 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         ("memory_limit", *memory_limit != new.memory_limit, Effect::InPlace),
         ("drain", *drain != new.drain, Effect::InPlace),
         ("rejuvenation", *rejuvenation != new.rejuvenation, Effect::InPlace),
+        ("recovery", *recovery != new.recovery, Effect::InPlace),
+        ("hook", *hooks != new.hooks, Effect::InPlace),
     ];
     note(&Subject::Service(name.clone()), keys, changes);
     self::check(name, check, &new.check, changes);

@@ -41,6 +41,7 @@ impl Kind {
             Self::Statuses => "a list of statuses and ranges, such as `[\"200-399\", 404, \"5xx\"]`".into(),
             Self::Headers => "a table of header fields, such as `{ Accept = \"text/html\" }`".into(),
             Self::Variables => "a table of variables, such as `{ LANG = \"C\" }`".into(),
+            Self::Url => "a URL, such as `https://hooks.example.net/baton`".into(),
         }
     }
 }

@@ -45,7 +45,8 @@ pub fn example() -> String {
 fn write_section(out: &mut String, section: &Section) {
     out.push('\n');
     comment(out, section.doc);
-    let _ = writeln!(out, "{}", section.header());
+    let hidden = if section.is_optional() { "# " } else { "" };
+    let _ = writeln!(out, "{hidden}{}", section.header());
     for key in section.keys {
         out.push('\n');
         comment(out, &describe(key));

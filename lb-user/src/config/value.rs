@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -127,6 +127,7 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
             let legal = text.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
             is(legal, "no host")
         }
+        Kind::Url => is(is_url(text), "no URL of HTTP"),
         Kind::Pattern => match text.parse::<BodyPattern>() {
             Ok(_) => Ok(plain()),
             Err(error) => Err(Problem::new(error.to_string())),
@@ -160,6 +161,14 @@ fn both(
         (Ok(one), Ok(other)) => Ok([one, other].concat()),
         (one, other) => Err([one.err(), other.err()].into_iter().flatten().flatten().collect()),
     }
+}
+
+/// Whether a request can be sent there. Credentials belong to no file that others read.
+fn is_url(text: &str) -> bool {
+    text.parse::<Uri>().is_ok_and(|uri| {
+        let host = uri.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));
+        host && matches!(uri.scheme_str(), Some("http" | "https"))
+    })
 }
 
 fn absolute(path: &str) -> Result<(), Problem> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::ladder::Ladder;
 use super::message::{Finding, Instance};
 use super::policy::Policy;
 use crate::clock::Now;
@@ -105,6 +106,8 @@ pub(super) struct Backend {
     /// Since when scans have found no open flow.
     pub(super) empty_since: Option<Now>,
     pub(super) open: OpenFlows,
+    /// What is done to bring it back.
+    pub(super) ladder: Ladder,
 }
 
 impl Backend {
@@ -129,6 +132,7 @@ impl Backend {
             retry_at: None,
             empty_since: None,
             open: OpenFlows::default(),
+            ladder: Ladder::default(),
         }
     }
 

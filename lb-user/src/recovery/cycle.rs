@@ -1,6 +1,7 @@
 //! The rejuvenation that is under way.
 
 use super::backend::Backend;
+use super::hook::{DiagnosisReport, HookReport};
 use super::message::{CutFlow, Instance, RequestId};
 use super::policy::NEVER_MS;
 use super::report::{Outcome, Proof, Reason, Report, Times};
@@ -29,7 +30,30 @@ pub(super) struct Cycle {
     pub(super) stopping: Option<Now>,
     /// What happened to it that nobody saw, for the report.
     pub(super) unseen: Option<String>,
+    /// Hooks consent to the stop, or had long enough.
+    pub(super) consented: bool,
+    /// Since when they have been asked.
+    pub(super) asked_since: Option<Now>,
+    pub(super) diagnosis: Diagnosis,
+    hooks: Vec<HookReport>,
 }
+
+/// How far the diagnosis of a drained backend is.
+#[derive(Clone, Debug)]
+pub(super) enum Diagnosis {
+    /// It has not begun.
+    NotYet,
+    /// It has, and is given up on the boot clock.
+    UnderWay {
+        /// When.
+        lost_at_ms: u64,
+    },
+    /// It is over.
+    Done(DiagnosisReport),
+}
+
+/// So many reports of hooks are kept.
+const KEPT_HOOKS: usize = 32;
 
 impl Cycle {
     pub(super) fn new(
@@ -54,7 +78,17 @@ impl Cycle {
             before: None,
             stopping: None,
             unseen: None,
+            consented: false,
+            asked_since: None,
+            diagnosis: Diagnosis::NotYet,
+            hooks: Vec::new(),
         }
+    }
+
+    /// Keeps what hooks have reported, for as long as there is room.
+    pub(super) fn keep_hooks(&mut self, reports: Vec<HookReport>) {
+        self.hooks.extend(reports);
+        self.hooks.truncate(KEPT_HOOKS);
     }
 
     /// How long what drains may take yet, for people.
@@ -98,6 +132,12 @@ impl Cycle {
             flows_finished: flows_at_handover.total().saturating_sub(cut),
             cut: self.cut,
             proof: Proof { before: self.before, after },
+            steps: self.stopping.map(|_| old.ladder.taken().to_vec()).unwrap_or_default(),
+            diagnosis: match self.diagnosis {
+                Diagnosis::Done(report) => Some(report),
+                Diagnosis::NotYet | Diagnosis::UnderWay { .. } => None,
+            },
+            hooks: self.hooks,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::backend::State;
+use super::hook::Phase;
+use super::ladder::Step;
 use super::report::{Outcome, Reason};
 use crate::names::{BackendName, ServiceName};
 
@@ -122,6 +124,83 @@ pub enum Event {
         /// What the system said.
         error: String,
     },
+    /// A backend is brought back by more than a graceful restart.
+    Step {
+        /// The backend.
+        backend: BackendName,
+        /// What is done.
+        step: Step,
+    },
+    /// A step has not brought the backend back: the next one is taken.
+    StepFailed {
+        /// The backend.
+        backend: BackendName,
+        /// What was done.
+        step: Step,
+        /// Why there is no proof that it helped.
+        why: String,
+    },
+    /// A backend is not tried any more while another one serves.
+    Quarantined {
+        /// The backend.
+        backend: BackendName,
+        /// Runs of its ladder that failed in a row.
+        runs: u32,
+    },
+    /// A backend that was not tried any more is tried again.
+    Released {
+        /// The backend.
+        backend: BackendName,
+        /// Why.
+        why: String,
+    },
+    /// Hooks are asked for their consent.
+    Asked {
+        /// The phase.
+        phase: Phase,
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A hook does not consent.
+    Vetoed {
+        /// The phase.
+        phase: Phase,
+        /// The backend.
+        backend: BackendName,
+        /// What the hook said.
+        why: String,
+        /// When rules ask again, in milliseconds.
+        again_ms: u64,
+    },
+    /// A backend is stopped although a hook does not consent: it had long enough.
+    Overruled {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A hook that is only told has failed; nothing waits for it.
+    HookFailed {
+        /// The phase.
+        phase: Phase,
+        /// The program or the address.
+        hook: String,
+        /// Why.
+        why: String,
+    },
+    /// The diagnosis of a drained backend begins.
+    Diagnosing {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// It has ended.
+    Diagnosed {
+        /// The backend.
+        backend: BackendName,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// Why it is not known to have succeeded, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
 }
 
 impl fmt::Display for Event {
@@ -163,6 +242,42 @@ impl fmt::Display for Event {
             Self::JournalFailed { error } => {
                 write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
             }
+            recovery => recovery.describe_recovery(f),
+        }
+    }
+}
+
+impl Event {
+    /// The events of steps, hooks and diagnoses.
+    fn describe_recovery(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: &u64| *ms as f64 / 1000.0;
+        match self {
+            Self::Step { backend, step } => write!(f, "{backend}: {step} begins"),
+            Self::StepFailed { backend, step, why } => {
+                write!(f, "{backend}: the {step} did not bring it back: {why}")
+            }
+            Self::Quarantined { backend, runs } => write!(
+                f,
+                "{backend}: left alone after {runs} recoveries that failed; `baton ready` tries it again"
+            ),
+            Self::Released { backend, why } => write!(f, "{backend}: tried again: {why}"),
+            Self::Asked { phase, backend } => write!(f, "{backend}: hooks are asked ({phase})"),
+            Self::Vetoed { phase, backend, why, again_ms } => {
+                write!(f, "{backend}: vetoed by a hook ({phase}), asked again in {:.0} s: {why}", seconds(again_ms))
+            }
+            Self::Overruled { backend } => {
+                write!(f, "{backend}: stopped although a hook does not consent: it had long enough")
+            }
+            Self::HookFailed { phase, hook, why } => write!(f, "hook {hook} ({phase}) failed: {why}"),
+            Self::Diagnosing { backend } => write!(f, "{backend}: the diagnosis begins"),
+            Self::Diagnosed { backend, took_ms, failure: None } => {
+                write!(f, "{backend}: diagnosed in {:.1} s", seconds(took_ms))
+            }
+            Self::Diagnosed { backend, took_ms, failure: Some(why) } => {
+                write!(f, "{backend}: the diagnosis failed after {:.1} s, and the stop follows: {why}", seconds(took_ms))
+            }
+            // All others are described above.
+            _ => Ok(()),
         }
     }
 }

@@ -8,8 +8,10 @@ use lb_common::FlowState;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
+use super::hook::{DiagnosisReport, HookCall, HookReport};
 use super::journal::Record;
-use super::report::Report;
+use super::ladder::Step;
+use super::report::{Reason, Report};
 use crate::flow_counts::{FlowCounts, OpenFlows};
 use crate::names::BackendName;
 
@@ -216,6 +218,20 @@ pub enum Input {
     Cut,
     /// The journal can be written, or not any more and why.
     Journal(Result<(), String>),
+    /// The hooks of a phase have ended, as [`Output::Hook`] asked.
+    Hooked {
+        /// The number of the call.
+        call: u64,
+        /// How each of them ended, in order.
+        reports: Vec<HookReport>,
+    },
+    /// The diagnosis of a backend has ended, as [`Output::Diagnose`] asked.
+    Diagnosed {
+        /// The backend.
+        backend: BackendName,
+        /// How.
+        report: DiagnosisReport,
+    },
 }
 
 /// What to do, in this order.
@@ -230,8 +246,8 @@ pub enum Output {
     Start(BackendName),
     /// Answer the packets of the backend's flows with resets, until it is started or gets new flows again.
     Refuse(BackendName),
-    /// End all processes of the backend; [`Input::Stopped`] answers.
-    Stop(BackendName),
+    /// End all processes of the backend by this step; [`Input::Stopped`] or [`Input::StartFailed`] answers.
+    Stop(BackendName, Step),
     /// Tell who listens.
     Event(Event),
     /// Keep this report.
@@ -242,5 +258,14 @@ pub enum Output {
         request: RequestId,
         /// The report, if what was asked for took a cycle; or why nothing was done.
         result: Result<Option<Box<Report>>, String>,
+    },
+    /// Run the hooks of a phase; [`Input::Hooked`] answers.
+    Hook(Box<HookCall>),
+    /// Run the diagnosis of the drained backend; [`Input::Diagnosed`] answers.
+    Diagnose {
+        /// The backend.
+        backend: BackendName,
+        /// Why it is going to be stopped.
+        reason: Reason,
     },
 }

@@ -8,7 +8,10 @@ mod backend;
 mod coordinator;
 mod cycle;
 pub mod event;
+mod gate;
+pub mod hook;
 pub mod journal;
+mod ladder;
 mod message;
 mod policy;
 pub mod report;
@@ -17,5 +20,6 @@ mod tests;
 
 pub use backend::State;
 pub use coordinator::Coordinator;
+pub use ladder::{Evidence, Rung, Step, StepProof, StepReport};
 pub use message::{CutFlow, Finding, Input, Instance, Output, RequestId, Steering};
 pub use policy::{Policy, Stragglers};

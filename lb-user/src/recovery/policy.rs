@@ -1,8 +1,13 @@
 //! The settings of a service's rejuvenation.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::hook::Phase;
+use super::ladder::Rung;
 use crate::clock::Now;
+use crate::names::BackendName;
 
 /// The deadline of a drain that has none.
 pub(super) const NEVER_MS: u64 = u64::MAX;
@@ -63,6 +68,19 @@ pub struct Policy {
     pub ready_deadline_ms: u64,
     /// Wait before a failed start is tried again; it doubles up to 64 times this.
     pub retry_ms: u64,
+    /// The steps that there are for each backend, in order; one that is not named here is restarted gracefully.
+    pub ladders: BTreeMap<BackendName, Vec<Rung>>,
+    /// Failed runs of its ladder in a row after which a backend is left alone while another one serves; 0 means
+    /// never.
+    pub quarantine_after: u32,
+    /// The phases that have hooks, and how long those may take together.
+    pub hooks: BTreeMap<Phase, u64>,
+    /// Rules ask again so long after a veto.
+    pub veto_retry_ms: u64,
+    /// A drained backend is stopped so long after it was first asked about, whatever hooks say.
+    pub veto_limit_ms: u64,
+    /// How long the diagnosis of a drained backend may take; without it there is none.
+    pub diagnosis_ms: Option<u64>,
 }
 
 impl Default for Policy {
@@ -87,6 +105,12 @@ impl Default for Policy {
             observation_ms: 10_000,
             ready_deadline_ms: 60_000,
             retry_ms: 1_000,
+            ladders: BTreeMap::new(),
+            quarantine_after: 0,
+            hooks: BTreeMap::new(),
+            veto_retry_ms: 60_000,
+            veto_limit_ms: 600_000,
+            diagnosis_ms: None,
         }
     }
 }
@@ -100,6 +124,11 @@ impl Policy {
     /// Backends that have to stay active when one is taken out.
     pub fn floor(&self) -> usize {
         if self.spread { self.active_least.max(1) as usize } else { 1 }
+    }
+
+    /// The steps that there are for a backend, in order.
+    pub(super) fn rungs(&self, name: &BackendName) -> &[Rung] {
+        self.ladders.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// When what is left of a drain that begins now is cut, in milliseconds of the boot clock.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::hook::{DiagnosisReport, HookReport};
+use super::ladder::StepReport;
 use super::message::{CutFlow, Instance};
 use crate::flow_counts::OpenFlows;
 use crate::names::{BackendName, ServiceName};
@@ -141,6 +143,15 @@ pub struct Report {
     pub cut: Vec<CutFlow>,
     /// Proof of the restart.
     pub proof: Proof,
+    /// The steps of the recovery, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+    /// How the diagnosis before the stop ended, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<DiagnosisReport>,
+    /// How hooks ended that ran before the report, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookReport>,
 }
 
 impl Report {

@@ -1,6 +1,7 @@
 //! What a controller is to make of a service: the service as the configuration describes it, and where its
 //! packets are steered.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use lb_common::{Endpoint, Forwarding, NextHop, Service};
 
 use crate::config::{self, AtDrain, Ceiling, DeadFlows, Driver, Protocol, Stragglers, Tracking, UdpDrain};
 use crate::dataplane::{FlowTimeouts, Mode};
+use crate::recovery::hook::Phase;
 use crate::recovery::{self, Policy};
 
 /// How long a command may take to end after SIGTERM before it is killed.
@@ -130,8 +132,23 @@ pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Polic
         observation_ms: millis(renewal.observation),
         ready_deadline_ms: millis(renewal.ready_timeout),
         retry_ms: millis(renewal.retry),
+        quarantine_after: service.recovery.quarantine_after,
+        hooks: hooks_of(service),
+        veto_retry_ms: millis(service.recovery.veto_retry),
+        veto_limit_ms: millis(service.recovery.veto_limit),
+        diagnosis_ms: service.recovery.diagnose.as_ref().map(|_| millis(service.recovery.diagnose_timeout)),
         ..Policy::default()
     }
+}
+
+/// The phases that have hooks, and how long those may take together, one after the other.
+fn hooks_of(service: &config::Service) -> BTreeMap<Phase, u64> {
+    let mut limits = BTreeMap::new();
+    for hook in &service.hooks {
+        let limit: &mut u64 = limits.entry(hook.on).or_default();
+        *limit = limit.saturating_add(millis(hook.limit()));
+    }
+    limits
 }
 
 /// A time in milliseconds.

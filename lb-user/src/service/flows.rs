@@ -71,8 +71,9 @@ impl Runtime {
 
     /// Forgets the flows of a backend that has been stopped: nobody is there who could go on with them, unless
     /// somebody else stops and starts it, of whom nothing is known.
-    pub(super) fn forget_stopped(&self, input: &Input) {
+    pub(super) fn forget_stopped(&mut self, input: &Input) {
         let Input::Stopped { backend, .. } = input else { return };
+        self.cuts.remove(backend);
         let stopped = self.parts.backends.get(backend).filter(|parts| parts.driver.restarts());
         if let Some(parts) = stopped {
             self.parts.plane.forget_backend(parts.id);

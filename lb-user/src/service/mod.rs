@@ -9,6 +9,7 @@ mod first_start;
 mod fleet;
 mod flows;
 mod history;
+mod hooks;
 mod ids;
 mod layout;
 mod operate;

@@ -56,7 +56,7 @@ pub(super) struct Runtime {
     history: History,
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
-    reporter: Reporter,
+    pub(super) reporter: Reporter,
     /// What watches the backends, for as long as the runtime is there.
     _watchers: JoinSet<()>,
     /// Starts and stops under way.
@@ -72,6 +72,8 @@ pub(super) struct Runtime {
     pub(super) cuts: BTreeMap<BackendName, Vec<CutFlow>>,
     /// The dead whose processes are being killed: their sockets' own ends tell clients even sooner.
     pub(super) dying: BTreeSet<BackendName>,
+    /// Hooks and diagnoses under way; they end with the runtime.
+    pub(super) hooks: JoinSet<()>,
 }
 
 impl Runtime {
@@ -79,11 +81,13 @@ impl Runtime {
     pub(super) fn prepare(
         paths: &ServicePaths,
         service: config::Service,
-        policy: Policy,
+        mut policy: Policy,
         parts: Parts,
         start: Start,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, UpError> {
+        policy.ladders =
+            parts.backends.iter().map(|(name, backend)| (name.clone(), backend.driver.ladder())).collect();
         let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
         if past.discarded > 0 {
             tracing::warn!(bytes = past.discarded, "the end of the journal was damaged and has been cut off");
@@ -131,6 +135,7 @@ impl Runtime {
             served: None,
             cuts: BTreeMap::new(),
             dying: BTreeSet::new(),
+            hooks: JoinSet::new(),
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
@@ -232,7 +237,7 @@ impl Runtime {
 
     fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
         let ends = |output: &Output| match output {
-            Output::Stop(name) => Some(name.clone()),
+            Output::Stop(name, _) => Some(name.clone()),
             _ => None,
         };
         let stopped: BTreeSet<_> = outputs.iter().filter_map(ends).collect();
@@ -261,13 +266,13 @@ impl Runtime {
                     self.dying.insert(name);
                 }
                 Output::Refuse(name) => drop(self.refuse_flows(&name)),
-                Output::Stop(name) => {
+                Output::Stop(name, step) => {
                     // What has been refused has ended since.
-                    let cut = self.cuts.remove(&name).unwrap_or_else(|| self.open_flows(&name));
+                    let cut = self.cuts.get(&name).cloned().unwrap_or_else(|| self.open_flows(&name));
                     let grace = if self.dying.contains(&name) { Duration::ZERO } else { STOP_GRACE };
                     if let Some(backend) = self.parts.backends.get(&name) {
-                        let stop =
-                            tasks::stop(name, backend.driver.clone(), grace, cut, self.reporter.clone());
+                        let driver = backend.driver.clone();
+                        let stop = tasks::stop(name, driver, (step, grace), cut, self.reporter.clone());
                         self.actions.spawn(stop);
                     }
                 }
@@ -279,6 +284,8 @@ impl Runtime {
                         let _ = answer.send(result.map(Done::with));
                     }
                 }
+                Output::Hook(call) => self.call_hooks(*call),
+                Output::Diagnose { backend, reason } => self.diagnose(backend, &reason),
             }
         }
     }

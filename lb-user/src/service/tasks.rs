@@ -17,7 +17,7 @@ use crate::driver::process::Tail;
 use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::probe;
-use crate::recovery::{CutFlow, Finding, Input, Instance};
+use crate::recovery::{CutFlow, Finding, Input, Instance, Step};
 
 /// What a task has to tell.
 pub(super) type Reporter = mpsc::Sender<Input>;
@@ -186,16 +186,16 @@ pub(super) fn watch_end(backend: BackendName, driver: Driver, instance: Instance
     });
 }
 
-/// Ends a backend's processes, those that do not end within `grace` by force, and reports it with the flows
+/// Ends a backend's processes by a step, one that asks politely within its grace, and reports it with the flows
 /// that this cut.
 pub(super) async fn stop(
     backend: BackendName,
     driver: Driver,
-    grace: Duration,
+    (step, grace): (Step, Duration),
     cut: Vec<CutFlow>,
     reporter: Reporter,
 ) {
-    let input = match driver.stop(grace).await {
+    let input = match driver.end(step, grace).await {
         Ok(()) => Input::Stopped { backend, cut },
         Err(error) => Input::StartFailed { backend, error },
     };

@@ -4,6 +4,7 @@
 
 mod backend;
 mod check;
+mod recovery;
 mod service;
 mod together;
 

@@ -9,7 +9,7 @@ use super::super::types::{
     Affinity, AtDrain, Backend, DeadFlows, Drain, Protocol, Rejuvenation, Service, Stragglers, Tracking,
     UdpDrain,
 };
-use super::{backend, check, together};
+use super::{backend, check, recovery, together};
 
 /// The service that this table is.
 pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Service> {
@@ -22,6 +22,10 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
         tables.unwrap_or_default().iter().map(|table| backend::backend(fields, table, findings)).collect();
     let check = fields.table("check").and_then(|table| check::check(table, protocol(fields), findings));
     let rejuvenation = fields.table("rejuvenation").and_then(|table| rejuvenation(table, findings));
+
+    let recovery = fields.table("recovery").and_then(recovery::recovery);
+    let hooks: Vec<_> =
+        fields.tables("hook")?.iter().map(|table| recovery::hook(table, findings)).collect();
 
     let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
     let rejuvenation = rejuvenation?;
@@ -64,6 +68,8 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
         drain: drain(fields.table("drain")?)?,
         rejuvenation,
         backends,
+        recovery: recovery?,
+        hooks: hooks.into_iter().collect::<Option<_>>()?,
     })
 }
 

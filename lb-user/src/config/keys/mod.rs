@@ -4,6 +4,7 @@
 
 mod backend;
 mod check;
+mod recovery;
 mod service;
 mod shared;
 
@@ -125,6 +126,8 @@ pub(super) enum Kind {
     Headers,
     /// Variables of an environment.
     Variables,
+    /// Where a request of HTTP goes.
+    Url,
 }
 
 impl Key {
@@ -182,6 +185,16 @@ impl Section {
             (path, true) => format!("[[{path}]]"),
             (path, false) => format!("[{path}]"),
         }
+    }
+
+    /// Whether the table above is nothing without one of these.
+    pub(super) fn is_needed(&self) -> bool {
+        self.repeated && self.path == "service.backend"
+    }
+
+    /// Whether there may be none of these, and then none of their keys.
+    pub(super) fn is_optional(&self) -> bool {
+        self.path == "service.hook"
     }
 
     /// The names of all its keys and tables.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::driver::command::Higher;
 use crate::names::BackendName;
 
 /// A replica that serves a service.
@@ -61,6 +62,8 @@ pub struct CommandDriver {
     pub pid_file: Option<PathBuf>,
     /// How long a command may take.
     pub timeout: Duration,
+    /// What is done if a graceful restart does not help.
+    pub higher: Higher,
 }
 
 /// What restarts a backend.

@@ -4,6 +4,7 @@
 //! belong to the chosen kind of service, check or driver is not there.
 
 mod backend;
+mod recovery;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,6 +15,7 @@ use lb_common::pool::Policy;
 use serde::{Deserialize, Serialize};
 
 pub use self::backend::{Backend, CommandDriver, Driver, Process, Restart};
+pub use self::recovery::{Hook, HookAction, Recovery};
 use crate::check::Check;
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::names::ServiceName;
@@ -106,6 +108,10 @@ pub struct Service {
     pub rejuvenation: Rejuvenation,
     /// 1 to [`lb_common::pool::MEMBERS_MAX`], in the order of the file; names and addresses are unique within the service.
     pub backends: Vec<Backend>,
+    /// How a backend is brought back.
+    pub recovery: Recovery,
+    /// Who is told of each phase, or asked before it, in the order of the file.
+    pub hooks: Vec<Hook>,
 }
 
 /// A transport protocol.

@@ -9,6 +9,7 @@ use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
+use crate::recovery::hook::Phase;
 use crate::recovery::journal::Record;
 use crate::recovery::message::{Output, RequestId};
 use crate::recovery::policy::NEVER_MS;
@@ -29,6 +30,9 @@ impl Coordinator {
         self.waits_for = None;
         let mut cycle = Cycle::new(self.cycles, reason.clone(), from.clone(), to.cloned(), now);
         cycle.requests = request.into_iter().collect();
+        self.hand_reports_to(&mut cycle);
+        // What was said of another stop means nothing for this one.
+        self.gates.remove(&Phase::BeforeStop);
         cycle.before = self.backends.get(from).and_then(|backend| backend.last_life);
         // A dead backend answers nobody: waiting for its flows would only keep their clients waiting.
         let dead = matches!(reason, Reason::Died { .. });
@@ -103,7 +107,7 @@ impl Coordinator {
                 self.steer_old(Some(name.clone()));
                 self.set_state(name, State::Draining, Some("flows came back".into()), now);
             }
-            State::Drained if self.can_spare(name) => self.stop_drained(name, now),
+            State::Drained if self.can_spare(name) => self.stop_with_consent(name, now),
             State::Drained if self.policy.spread => self.call_off_if_needed(name, now),
             _ => {}
         }
@@ -147,7 +151,7 @@ impl Coordinator {
             self.steer_old(None);
         }
         self.set_state(name, State::Recovering, None, now);
-        self.out.push(Output::Stop(name.clone()));
+        self.take_step(name, now);
     }
 
     /// A restarted backend is ready: its cycle ends.

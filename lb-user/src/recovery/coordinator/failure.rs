@@ -64,9 +64,8 @@ impl Coordinator {
 
     /// A backend that dies in silence while it drains is not waited for.
     pub(super) fn watch_drain(&mut self, now: Now) {
-        let Some(name) = self.draining_backend().filter(|name| self.is_dead(name, now)).cloned() else {
-            return;
-        };
+        let dead = |name: &&BackendName| self.is_dead(name, now) && !self.is_being_diagnosed(name);
+        let Some(name) = self.draining_backend().filter(dead).cloned() else { return };
         let why = self.why_dead(&name);
         self.lose_draining(&name, &why, now);
     }

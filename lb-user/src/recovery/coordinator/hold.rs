@@ -91,6 +91,7 @@ impl Coordinator {
         if let Some(backend) = self.backends.get_mut(name) {
             backend.retry_at = None;
         }
+        self.end_recovery(name);
         self.set_state(name, State::Maintenance, None, now);
         self.out.push(Output::Event(Event::HeldOut { backend: name.clone() }));
         if let Some(mut cycle) = self.cycle.take_if(|cycle| cycle.from == *name) {
@@ -100,7 +101,7 @@ impl Coordinator {
     }
 
     pub(super) fn ready_requested(&mut self, request: RequestId, name: &BackendName, now: Now) {
-        let held = self.backends.get(name).is_some_and(|backend| backend.held);
+        let held = self.backends.get(name).is_some_and(|backend| backend.held || backend.ladder.quarantined);
         let why = self.why_unknown(name).or_else(|| self.why_not_written()).or_else(|| {
             let state = self.state_of(name).map_or_else(String::new, |state| state.to_string());
             (!held).then(|| format!("{name} is {state} and not held out: there is nothing to take back"))
@@ -109,6 +110,7 @@ impl Coordinator {
             return self.answer(request, Err(why));
         }
         self.release(name);
+        self.lift_quarantine(name, "the operator wants it");
         if self.state_of(name) == Some(State::Recovering) {
             // It died while it drained; its start follows as any other.
             return self.answer(request, Ok(()));

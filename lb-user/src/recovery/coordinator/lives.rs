@@ -17,6 +17,9 @@ impl Coordinator {
         if backend.state != State::Starting || backend.instance.is_some() {
             return;
         }
+        if backend.ladder.has_failed_to_end(instance) {
+            return self.fail(name, format!("process {} was to be ended, and still runs", instance.pid), now);
+        }
         backend.begin_life(instance);
         backend.retry_at = None;
         let ended = backend.ended_early.take().filter(|(life, _)| *life == instance);
@@ -48,8 +51,12 @@ impl Coordinator {
         }
     }
 
-    /// The backend is out; it is tried again, ever more slowly. A life that goes on may still become ready.
+    /// The next step is taken; after the last one the backend is out, and is tried again ever more slowly. A
+    /// life that goes on may still become ready.
     fn fail(&mut self, name: &BackendName, why: String, now: Now) {
+        if self.climb(name, &why, now) {
+            return;
+        }
         let Some(backend) = self.backends.get_mut(name) else { return };
         let wait = self.policy.retry_ms.saturating_mul(1 << backend.attempts.min(6));
         backend.attempts = backend.attempts.saturating_add(1);
@@ -59,6 +66,7 @@ impl Coordinator {
         backend.retry_at = Some(now.plus_ms(wait));
         self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
         self.set_state(name, State::Failed, None, now);
+        self.quarantine(name);
     }
 
     pub(super) fn checked(
@@ -76,6 +84,7 @@ impl Coordinator {
         match backend.state {
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
                 backend.attempts = 0;
+                self.note_recovered(name, now);
                 if self.policy.spread {
                     self.join(name, None, now);
                 } else {
@@ -161,7 +170,7 @@ impl Coordinator {
     /// Ends what may be left of a backend; its start follows.
     pub(super) fn restart(&mut self, name: &BackendName, why: &str, now: Now) {
         self.set_state(name, State::Recovering, Some(why.to_owned()), now);
-        self.out.push(Output::Stop(name.clone()));
+        self.take_step(name, now);
     }
 
     /// A life that was active may have flows yet: it is not ended but drained, beside the active backend and as

@@ -11,12 +11,16 @@
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.
 //! 7. Who is held out by an operator is neither started, nor stopped, nor given new flows.
+//! 8. A step of a machine is journaled before it is ordered, and ordered once.
+//! 9. What is planned waits for the consent of hooks, a stop not for ever; what answers a failure never does.
 
 mod drain;
 mod failure;
 mod hold;
+mod hooks;
 mod lives;
 mod pool;
+mod recover;
 mod resume;
 mod trigger;
 
@@ -25,6 +29,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backend::{Backend, State};
 use super::cycle::Cycle;
 use super::event::Event;
+use super::gate::Gate;
+use super::hook::{HookReport, Phase};
 use super::journal::{Record, Standing};
 use super::message::{Input, Output, Steering};
 use super::policy::Policy;
@@ -46,6 +52,12 @@ pub struct Coordinator {
     journal_error: Option<String>,
     /// What a wanted rejuvenation waits for, as last said.
     waits_for: Option<String>,
+    /// The consent of hooks, by what it is to.
+    gates: BTreeMap<Phase, Gate>,
+    /// Calls of hooks so far.
+    calls: u64,
+    /// What the hooks have reported that consented to the cycle that comes next.
+    hook_reports: Vec<HookReport>,
     out: Vec<Output>,
 }
 
@@ -80,6 +92,9 @@ impl Coordinator {
             last_handover: None,
             journal_error: None,
             waits_for: None,
+            gates: BTreeMap::new(),
+            calls: 0,
+            hook_reports: Vec::new(),
             out: Vec::new(),
         };
         (coordinator, starts)
@@ -119,7 +134,10 @@ impl Coordinator {
                 self.journal(result);
                 return std::mem::take(&mut self.out);
             }
+            Input::Hooked { call, reports } => self.hooked(call, reports, now),
+            Input::Diagnosed { backend, report } => self.diagnosed(&backend, report),
         }
+        self.watch_hooks(now);
         self.watch_drain(now);
         if self.policy.spread {
             self.watch_pool(now);
@@ -130,6 +148,8 @@ impl Coordinator {
         }
         self.watch_starts(now);
         self.watch_return(now);
+        self.watch_quarantine(now);
+        self.announce(now);
         std::mem::take(&mut self.out)
     }
 

@@ -142,7 +142,7 @@ impl Coordinator {
         };
         match why {
             Some(why) => self.wait(reason, why),
-            None => self.begin_cycle(&name, None, reason, None, now),
+            None => self.propose_cycle(&name, None, reason, None, now),
         }
     }
 

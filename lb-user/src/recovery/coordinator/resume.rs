@@ -46,6 +46,7 @@ impl Coordinator {
                 this.take_up(name, *instance, history, now);
             }
         }
+        this.take_up_ladders(&standing, now);
         this.keep_one_active(now);
         this.take_up_cycle(history, now);
         this.take_up_holds(now);
@@ -60,6 +61,7 @@ impl Coordinator {
         } else {
             this.watch_active(now);
         }
+        this.announce(now);
         let out = std::mem::take(&mut this.out);
         (this, out)
     }
@@ -158,7 +160,7 @@ impl Coordinator {
             .filter(|name| dead(name) && !held.contains(name))
             .partition(|name| self.is_active(name));
         for name in others {
-            self.restart(name, FOUND_DEAD, now);
+            self.restart_found_dead(name, FOUND_DEAD, now);
         }
         for name in active {
             let reason = Reason::Died { status: FOUND_DEAD.into() };

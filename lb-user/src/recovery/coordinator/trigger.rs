@@ -11,7 +11,7 @@ use crate::recovery::report::Reason;
 impl Coordinator {
     pub(super) fn requested(&mut self, request: RequestId, wanted: Option<BackendName>, now: Now) {
         match self.whom_to_renew(wanted, now) {
-            Ok((from, to)) => self.begin_cycle(&from, to.as_ref(), Reason::Operator, Some(request), now),
+            Ok((from, to)) => self.propose_cycle(&from, to.as_ref(), Reason::Operator, Some(request), now),
             Err(why) => self.out.push(Output::Answer { request, result: Err(why) }),
         }
     }
@@ -149,7 +149,7 @@ impl Coordinator {
             return self.wait(reason, why);
         }
         if self.over_ceiling(&to).is_none() {
-            return self.begin_cycle(from, Some(&to), reason, None, now);
+            return self.propose_cycle(from, Some(&to), reason, None, now);
         }
         if self.renew_aged_standby(from, now) {
             return;
@@ -177,7 +177,7 @@ impl Coordinator {
             Some((name.clone(), self.aged(name, now).filter(|_| worked)?))
         });
         let Some((name, reason)) = aged.filter(|_| self.reason_to_refuse().is_none()) else { return false };
-        self.begin_cycle(&name, Some(active), reason, None, now);
+        self.propose_cycle(&name, Some(active), reason, None, now);
         true
     }
 }

@@ -7,12 +7,16 @@ use super::{name, policy};
 use crate::flow_counts::OpenFlows;
 use crate::recovery::journal::Record;
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Input, Output, Policy, State, Steering};
+use crate::recovery::{Input, Output, Policy, State, Steering, Step};
 
 fn steer(world: &World, active: Option<&str>) -> Output {
     let active: BTreeSet<_> = active.map(name).into_iter().collect();
     let epoch = world.word.epoch + u32::from(active != world.word.active);
     Output::Steer(Steering { active, draining: None, epoch })
+}
+
+fn stop(backend: &str) -> Output {
+    Output::Stop(name(backend), Step::Graceful)
 }
 
 fn written(world: &World, cycle: u64) -> Record {
@@ -89,20 +93,20 @@ fn a_second_backend_that_is_taken_out_is_caught() {
     world.machine("a").flows = 0;
     world.run_until("a drained, b active");
     hear_of_the_end_of(&mut world, "b");
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while 0 others serve");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped while 0 others serve");
 }
 
 #[test]
 fn a_stop_of_the_standby_without_a_rejuvenation_is_caught() {
     let mut world = World::up(policy());
-    let said = verdict(&mut world, Output::Stop(name("b")));
+    let said = verdict(&mut world, stop("b"));
     assert_eq!(said, "b lives and is stopped without a rejuvenation");
 }
 
 #[test]
 fn a_stop_with_open_flows_before_the_deadline_is_caught() {
     let mut world = draining();
-    let said = verdict(&mut world, Output::Stop(name("a")));
+    let said = verdict(&mut world, stop("a"));
     assert_eq!(said, "a is stopped with Some(1) flows before its deadline");
 }
 
@@ -111,7 +115,7 @@ fn a_stop_that_is_not_written_down_is_caught() {
     let mut world = draining();
     let open = OpenFlows::default();
     world.checker.hear(&Input::Flows { backend: name("a"), open }, world.now);
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped without a record");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped without a record");
 }
 
 #[test]
@@ -119,7 +123,7 @@ fn a_second_stop_of_the_same_life_is_caught() {
     let mut world = draining();
     world.machine("a").flows = 0;
     world.run_until("a recovering, b active");
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped twice");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped twice");
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn a_member_that_is_stopped_while_too_few_serve_is_caught() {
     world.run(1_000);
     world.checker.hear(&Input::Flows { backend: name("a"), open: OpenFlows::default() }, world.now);
     hear_of_the_end_of(&mut world, "b");
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while 1 others serve");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped while 1 others serve");
 }
 
 #[test]
@@ -272,7 +276,7 @@ fn an_order_about_a_backend_that_is_held_out_is_caught() {
     let mut world = World::pool(&policy(), &["a", "b", "c"]);
     world.drain("c");
     world.run_until("a active, b active, c maintenance");
-    for order in [Output::Start(name("c")), Output::Stop(name("c")), spread(&world, &["a", "b", "c"])] {
+    for order in [Output::Start(name("c")), stop("c"), spread(&world, &["a", "b", "c"])] {
         assert_eq!(verdict(&mut world, order), "c is held out");
     }
 }

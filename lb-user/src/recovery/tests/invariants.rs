@@ -8,17 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
+use crate::recovery::hook::Phase;
 use crate::recovery::journal::{Record, Standing};
 use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
-use crate::recovery::{Coordinator, Finding, State};
+use crate::recovery::{Coordinator, Finding, State, Step};
 
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
 
 /// A pass is no older than this beyond two periods of the checks.
 const PASS_AGE_MS: u64 = 1_000;
+/// A consent of hooks is used within this.
+const CONSENT_AGE_MS: u64 = 10_000;
 
 /// What the coordinator can know of a backend.
 #[derive(Clone, Debug)]
@@ -86,6 +89,14 @@ pub(super) struct Checker {
     held_out: BTreeSet<BackendName>,
     /// Whom they were said to hold out no more, though that could perhaps not be written down.
     released: BTreeSet<BackendName>,
+    /// The numbers of the steps that were done to the machine of each backend since it was last well.
+    machine_steps: BTreeMap<BackendName, BTreeSet<u64>>,
+    /// What the present coordinator has asked hooks, by the number of the call.
+    asked: BTreeMap<u64, (Phase, BackendName)>,
+    /// What they consent to, and since when.
+    consents: BTreeMap<Phase, (BackendName, Now)>,
+    /// Since when they have been asked about the stop of the backend that drains.
+    stop_asked: Option<(BackendName, Now)>,
 }
 
 impl Checker {
@@ -101,6 +112,10 @@ impl Checker {
             restarted: BTreeMap::new(),
             held_out: BTreeSet::new(),
             released: BTreeSet::new(),
+            machine_steps: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            consents: BTreeMap::new(),
+            stop_asked: None,
         }
     }
 
@@ -150,7 +165,14 @@ impl Checker {
                     drain.deadline_ms = drain.deadline_ms.min(now.boot_ms);
                 }
             }
+            Input::Hooked { call, reports } => {
+                let consents = reports.iter().all(|report| report.failure.is_none());
+                if let Some((phase, backend)) = self.asked.get(call).filter(|_| consents) {
+                    self.consents.insert(*phase, (backend.clone(), now));
+                }
+            }
             Input::Tick
+            | Input::Diagnosed { .. }
             | Input::Sampled { .. }
             | Input::Rejuvenate { .. }
             | Input::Drain { .. }
@@ -196,6 +218,9 @@ impl Checker {
 
     /// A record is on disk.
     pub(super) fn store(&mut self, record: Record) {
+        if let Record::Recovered { backend } = &record {
+            self.machine_steps.remove(backend);
+        }
         self.durable.push(record);
     }
 
@@ -214,6 +239,10 @@ impl Checker {
         // Whoever is still held out is said to be again.
         self.held_out.clear();
         self.released.clear();
+        // What hooks have said the next one has not heard.
+        self.asked.clear();
+        self.consents.clear();
+        self.stop_asked = None;
     }
 
     /// Holds an order against the account and takes note of it.
@@ -223,8 +252,9 @@ impl Checker {
                 self.may_steer(new, now)?;
                 self.steer(new);
             }
-            Output::Stop(name) => {
+            Output::Stop(name, step) => {
                 self.may_stop(name, now)?;
+                self.may_be_done(name, *step)?;
                 let cycle = self.drain.as_ref().filter(|drain| drain.from == *name).map(|drain| drain.cycle);
                 // A death may be answered without a record, and then the number of its cycle is used again.
                 let known = self.backends.get_mut(name).unwrap();
@@ -236,12 +266,71 @@ impl Checker {
                     }
                 }
             }
-            Output::Event(event) => self.hear_event(event, now),
+            Output::Event(event) => {
+                self.has_consent(event, now)?;
+                self.hear_event(event, now);
+            }
+            Output::Hook(call) => {
+                if call.phase == Phase::BeforeStop && self.stop_asked.is_none() {
+                    self.stop_asked = Some((call.backend.clone(), now));
+                }
+                self.asked.insert(call.call, (call.phase, call.backend.clone()));
+            }
             Output::Start(name) => self.may_touch(name)?,
             Output::Refuse(name) if !self.is_dead(name, now) => {
                 return Err(format!("the flows of {name} are reset, and it is not dead"));
             }
-            Output::Journal(_) | Output::Refuse(_) | Output::Report(_) | Output::Answer { .. } => {}
+            Output::Journal(_)
+            | Output::Refuse(_)
+            | Output::Report(_)
+            | Output::Diagnose { .. }
+            | Output::Answer { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// 8: a step of a machine is done once, after it was written down.
+    fn may_be_done(&mut self, name: &BackendName, step: Step) -> Verdict {
+        if !step.is_of_machine() {
+            return Ok(());
+        }
+        match Standing::of(&self.durable).steps.get(name) {
+            Some((written, number)) if *written == step => {
+                let is_new = self.machine_steps.entry(name.clone()).or_default().insert(*number);
+                if is_new { Ok(()) } else { Err(format!("the {step} of {name} is ordered twice")) }
+            }
+            _ => Err(format!("a {step} of {name} is ordered without a record")),
+        }
+    }
+
+    /// 9: what is planned waits for the consent of hooks; whom operators hold out they have decided about.
+    fn has_consent(&mut self, event: &Event, now: Now) -> Verdict {
+        let Event::Handover { from, reason, .. } = event else { return Ok(()) };
+        self.stop_asked = None;
+        self.consents.remove(&Phase::BeforeStop);
+        let planned = matches!(reason, Reason::Ceiling { .. } | Reason::Operator)
+            && self.policy.hooks.contains_key(&Phase::BeforeHandover)
+            && !Standing::of(&self.durable).held_out.contains(from);
+        let consent = self.consents.get(&Phase::BeforeHandover);
+        let fresh = |(whom, at): &(BackendName, Now)| whom == from && now.ms_since(*at) <= CONSENT_AGE_MS;
+        if planned && !consent.is_some_and(fresh) {
+            return Err(format!("{from} hands over, and hooks have not consented"));
+        }
+        if planned {
+            self.consents.remove(&Phase::BeforeHandover);
+        }
+        Ok(())
+    }
+
+    /// 9: hooks consent to the stop of a drained backend, or had long enough.
+    fn may_be_stopped(&self, name: &BackendName, now: Now) -> Verdict {
+        let consents = self.consents.get(&Phase::BeforeStop).is_some_and(|(whom, _)| whom == name);
+        let is_over = self
+            .stop_asked
+            .as_ref()
+            .is_some_and(|(whom, at)| whom == name && now.ms_since(*at) >= self.policy.veto_limit_ms);
+        if self.policy.hooks.contains_key(&Phase::BeforeStop) && !consents && !is_over {
+            return Err(format!("{name} is stopped, and hooks have not consented"));
         }
         Ok(())
     }
@@ -341,6 +430,7 @@ impl Checker {
         if !served && !unfit {
             return Err(format!("{name} is stopped while {fit} others serve"));
         }
+        self.may_be_stopped(name, now)?;
         let record = Record::Stopping { cycle: drain.cycle, instance: Some(life) };
         if !self.durable.contains(&record) {
             return Err(format!("{name} is stopped without a record"));

@@ -5,6 +5,8 @@ mod broken;
 mod dead;
 mod failures;
 mod invariants;
+mod hooks;
+mod ladders;
 mod pools;
 mod resumption;
 mod scenarios;

@@ -1,6 +1,7 @@
 //! Days full of faults: whatever fails whenever, the invariants hold after each step, and once the faults stop
 //! everything is in order again.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,7 +10,9 @@ use serde::Serialize;
 
 use super::world::{Faults, World};
 use super::{name, policy};
-use crate::recovery::{Policy, State};
+use crate::names::BackendName;
+use crate::recovery::hook::Phase;
+use crate::recovery::{Evidence, Policy, Rung, State, Step};
 
 /// Days that every test run simulates, in as many tests as run at the same time.
 const SEEDS: [Range<u64>; 2] = [0..1_000, 1_000..2_000];
@@ -146,8 +149,37 @@ fn some_policy(world: &mut World) -> Policy {
         fall: one_of(world, &[1, 3]),
         active_least: one_of(world, &[1, 1, 2]),
         min_uptime_ms: one_of(world, &[0, 0, 10_000]),
+        quarantine_after: one_of(world, &[0, 1, 3]),
+        ladders: some_ladders(world),
+        hooks: some_hooks(world),
+        veto_retry_ms: one_of(world, &[500, 5_000]),
+        veto_limit_ms: one_of(world, &[0, 3_000, 20_000]),
+        diagnosis_ms: one_of(world, &[None, None, Some(1_000)]),
         ..policy()
     }
+}
+
+/// Each backend has some of the steps.
+fn some_ladders(world: &mut World) -> BTreeMap<BackendName, Vec<Rung>> {
+    let rung = |step, evidence| Rung { step, evidence };
+    let all = [
+        rung(Step::Graceful, Evidence::Process),
+        rung(Step::Restart, Evidence::Process),
+        rung(Step::Reboot, Evidence::Boot),
+        rung(Step::Recreate, Evidence::Commands),
+    ];
+    let names = ["a", "b", "c", "d", "e"].map(name);
+    names.into_iter().map(|name| (name, all[..one_of(world, &[1, 2, 3, 4])].to_vec())).collect()
+}
+
+fn some_hooks(world: &mut World) -> BTreeMap<Phase, u64> {
+    let asks = one_of(world, &[0, 0, 1, 2, 3]);
+    let phases = Phase::ALL.into_iter().filter(|phase| match phase {
+        Phase::BeforeHandover => asks & 1 != 0,
+        Phase::BeforeStop => asks & 2 != 0,
+        _ => asks == 3,
+    });
+    phases.map(|phase| (phase, 1_000)).collect()
 }
 
 fn some_faults(world: &mut World) -> Faults {
@@ -158,6 +190,8 @@ fn some_faults(world: &mut World) -> Faults {
         journal_fails: one_of(world, &[0, 10, 200]),
         crashes: one_of(world, &[0, 2, 10]),
         latency_ms: one_of(world, &[0, 20, 800]),
+        vetoes: one_of(world, &[0, 100, 500]),
+        lost_answers: one_of(world, &[0, 0, 100]),
     }
 }
 

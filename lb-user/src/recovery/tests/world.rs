@@ -12,6 +12,7 @@ use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
+use crate::recovery::hook::{DiagnosisReport, HookCall, HookReport};
 use crate::recovery::journal::Record;
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Report;
@@ -22,6 +23,9 @@ const SCAN_MS: [u64; 2] = [50, 500];
 const SAMPLE_MS: u64 = 500;
 const JOURNAL_RETRY_MS: u64 = 1_000;
 const FRESH_BYTES: u64 = 100;
+/// How long hooks think, and a diagnosis takes.
+pub(super) const HOOK_MS: u64 = 30;
+pub(super) const DIAGNOSIS_MS: u64 = 400;
 
 /// What goes wrong by itself, in a thousand.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,10 @@ pub(super) struct Faults {
     pub(super) crashes: u32,
     /// A report is on its way for up to this.
     pub(super) latency_ms: u64,
+    /// Hooks refuse, or fail.
+    pub(super) vetoes: u32,
+    /// The answer of hooks or of a diagnosis never comes.
+    pub(super) lost_answers: u32,
 }
 
 /// One life of a command.
@@ -340,11 +348,13 @@ impl World {
                     let ms = self.rng.random_range(1..50);
                     self.later(ms, Happening::Starts(backend));
                 }
-                Output::Stop(backend) => {
+                Output::Stop(backend, _) => {
                     let cut = (0..self.machines[&backend].flows).map(cut_flow).collect();
                     let ms = self.rng.random_range(1..200);
                     self.later(ms, Happening::Ends(backend, cut));
                 }
+                Output::Hook(call) => self.answer_hooks(&call),
+                Output::Diagnose { backend, .. } => self.answer_diagnosis(backend),
                 Output::Event(event) => self.events.push(event),
                 Output::Report(report) => self.reports.push(*report),
                 Output::Answer { request, result } => {
@@ -355,6 +365,31 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn answer_hooks(&mut self, call: &HookCall) {
+        if self.chance(self.faults.lost_answers) {
+            return;
+        }
+        let failure = self.chance(self.faults.vetoes).then(|| "exit status 1".to_owned());
+        let report = HookReport { phase: call.phase, hook: "/bin/ask".into(), took_ms: HOOK_MS, failure };
+        let late = self.latency();
+        self.later(HOOK_MS + late, Happening::Heard(Input::Hooked { call: call.call, reports: vec![report] }));
+    }
+
+    fn answer_diagnosis(&mut self, backend: BackendName) {
+        if self.chance(self.faults.lost_answers) {
+            return;
+        }
+        let report = DiagnosisReport {
+            command: vec!["/bin/dump".into()],
+            took_ms: DIAGNOSIS_MS,
+            exit_status: Some(0),
+            failure: None,
+            last_lines: vec!["dumped".into()],
+        };
+        let late = self.latency();
+        self.later(DIAGNOSIS_MS + late, Happening::Heard(Input::Diagnosed { backend, report }));
     }
 
     fn happen(&mut self, happening: Happening) {
