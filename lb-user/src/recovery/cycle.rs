@@ -30,6 +30,8 @@ pub(super) struct Cycle {
     pub(super) stopping: Option<Now>,
     /// What happened to it that nobody saw, for the report.
     pub(super) unseen: Option<String>,
+    /// When the last step of the first run of the ladder began.
+    pub(super) last_step: Option<Now>,
     /// Hooks consent to the stop, or had long enough.
     pub(super) consented: bool,
     /// Since when they have been asked.
@@ -78,6 +80,7 @@ impl Cycle {
             before: None,
             stopping: None,
             unseen: None,
+            last_step: None,
             consented: false,
             asked_since: None,
             diagnosis: Diagnosis::NotYet,

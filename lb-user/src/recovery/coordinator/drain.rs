@@ -167,7 +167,10 @@ impl Coordinator {
     /// Ends a cycle whose old backend does not come back in time.
     pub(super) fn watch_return(&mut self, now: Now) {
         let limit = self.policy.ready_deadline_ms;
-        let late = self.cycle.take_if(|cycle| cycle.stopping.is_some_and(|at| now.ms_since(at) > limit));
+        let late = self.cycle.take_if(|cycle| {
+            // Each step has that long; but once all have failed, the report has waited long enough.
+            cycle.last_step.or(cycle.stopping).is_some_and(|at| now.ms_since(at) > limit)
+        });
         if let Some(cycle) = late {
             let old = self.backends.get(&cycle.from);
             let finding = old.and_then(|backend| backend.last_finding.as_ref()).map(ToString::to_string);

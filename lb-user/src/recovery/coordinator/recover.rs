@@ -15,6 +15,9 @@ impl Coordinator {
         let wedged = self.is_dead(name, now);
         let written = self.journal_error.is_none();
         let Some(backend) = self.backends.get_mut(name) else { return };
+        if let Some(cycle) = self.cycle.as_mut().filter(|c| c.from == *name && backend.ladder.failed_runs() == 0) {
+            cycle.last_step = Some(now);
+        }
         let before = backend.last_life;
         let wedged = wedged && backend.instance.is_some();
         let step = backend.ladder.begin(self.policy.rungs(name), before, wedged, written, now);
@@ -118,15 +121,19 @@ impl Coordinator {
 
     /// Takes up how far the recovery of each backend got. Who was left alone still is.
     pub(super) fn take_up_ladders(&mut self, standing: &Standing, now: Now) {
-        // What serves has been brought back, though that could perhaps not be written down.
-        let active = self.steering.active.clone();
-        for (name, (step, number)) in standing.steps.iter().filter(|(name, _)| !active.contains(*name)) {
-            if let Some(backend) = self.backends.get_mut(name) {
-                backend.ladder.take_up(self.policy.rungs(name), *step, *number, now);
+        for (name, (step, number)) in &standing.steps {
+            let serves = self.is_active(name);
+            let Some(backend) = self.backends.get_mut(name) else { continue };
+            backend.ladder.take_up(self.policy.rungs(name), *step, *number, now);
+            if serves {
+                // It has been brought back, though that could perhaps not be written down.
+                backend.ladder.rest();
             }
         }
         for name in &standing.quarantined {
-            if let Some(backend) = self.backends.get_mut(name) {
+            if self.is_active(name) {
+                self.record(Record::Recovered { backend: name.clone() });
+            } else if let Some(backend) = self.backends.get_mut(name) {
                 backend.ladder.quarantined = true;
             }
         }

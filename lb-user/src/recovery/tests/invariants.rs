@@ -410,7 +410,9 @@ impl Checker {
             return Ok(());
         }
         let unready = known.unready_since.is_some_and(|at| now.ms_since(at) >= self.policy.ready_deadline_ms);
-        let Some(drain) = self.drain.as_ref().filter(|drain| drain.from == *name) else {
+        // A life that followed the one that drained, and does not become ready, is one like any other.
+        let drains = |drain: &&Drain| drain.from == *name && (drain.life == Some(life) || !unready);
+        let Some(drain) = self.drain.as_ref().filter(drains) else {
             let verdict = format!("{name} lives and is stopped without a rejuvenation");
             return if unready { Ok(()) } else { Err(verdict) };
         };

@@ -19,6 +19,19 @@ fn with(steps: usize) -> Policy {
     Policy { ladders, ..policy() }
 }
 
+/// Two backends with so many steps; what was done to bring them up is forgotten.
+fn up(policy: Policy) -> World {
+    let mut world = World::up(policy);
+    world.orders.clear();
+    world
+}
+
+/// The command of a backend ends, and it is told.
+fn lose(world: &mut World, backend: &str) {
+    world.kill(backend);
+    world.run(5);
+}
+
 /// The steps that were ordered of a backend.
 fn steps(world: &World, backend: &str) -> Vec<Step> {
     let step = |order: &Output| match order {
@@ -30,7 +43,7 @@ fn steps(world: &World, backend: &str) -> Vec<Step> {
 
 #[test]
 fn one_step_that_helps_is_all_that_is_done() {
-    let mut world = World::up(with(4));
+    let mut world = up(with(4));
     let request = world.rejuvenate();
     world.run_until("a standby, b active");
     assert_eq!(steps(&world, "a"), [Step::Graceful]);
@@ -43,7 +56,7 @@ fn one_step_that_helps_is_all_that_is_done() {
 
 #[test]
 fn a_stop_that_hangs_is_followed_by_force_and_the_report_has_both() {
-    let mut world = World::up(with(4));
+    let mut world = up(with(4));
     let request = world.rejuvenate();
     world.run_until("a drained, b active");
     world.faults.stop_fails = 1_000;
@@ -62,22 +75,22 @@ fn a_stop_that_hangs_is_followed_by_force_and_the_report_has_both() {
 
 #[test]
 fn every_step_is_taken_in_turn_and_then_all_of_them_again() {
-    let mut world = World::up(with(4));
+    let mut world = up(with(4));
     world.machine("b").bad_starts = 6;
-    world.kill("b");
+    lose(&mut world, "b");
     world.run_until("a active, b standby");
     let once = [Step::Graceful, Step::Restart, Step::Reboot, Step::Recreate];
     assert_eq!(steps(&world, "b"), [&once[..], &once[..3]].concat());
     assert!(world.journal.contains(&Record::Recovered { backend: name("b") }));
-    world.kill("b");
+    lose(&mut world, "b");
     world.run_until("a active, b standby");
     assert_eq!(steps(&world, "b").last(), Some(&Step::Graceful), "it was well, so it begins anew");
 }
 
 #[test]
 fn a_life_that_does_not_become_ready_in_time_leads_to_the_next_step() {
-    let mut world = World::up(with(2));
-    world.kill("b");
+    let mut world = up(with(2));
+    lose(&mut world, "b");
     world.run_until("a active, b starting");
     world.run(100);
     world.life("b").wedged = true;
@@ -88,9 +101,9 @@ fn a_life_that_does_not_become_ready_in_time_leads_to_the_next_step() {
 
 #[test]
 fn a_step_of_the_machine_is_written_down_before_it_is_done() {
-    let mut world = World::up(with(3));
+    let mut world = up(with(3));
     world.machine("b").bad_starts = 3;
-    world.kill("b");
+    lose(&mut world, "b");
     world.run_until("a active, b standby");
     let step = Record::Step { backend: name("b"), step: Step::Reboot, number: 1 };
     assert_eq!(world.journal.iter().filter(|record| **record == step).count(), 1);
@@ -98,10 +111,10 @@ fn a_step_of_the_machine_is_written_down_before_it_is_done() {
 
 #[test]
 fn without_a_journal_no_machine_is_touched() {
-    let mut world = World::up(with(4));
+    let mut world = up(with(4));
     world.machine("b").bad_starts = 9;
     world.journal_works = false;
-    world.kill("b");
+    lose(&mut world, "b");
     world.run(60_000);
     assert!(steps(&world, "b").iter().all(|step| !step.is_of_machine()), "{:?}", steps(&world, "b"));
     world.journal_works = true;
@@ -115,7 +128,7 @@ fn a_controller_that_dies_in_a_step_of_the_machine_does_it_no_second_time() {
         world.run(5_000);
         let out = if world.active() == "a" { "b" } else { "a" };
         world.machine(out).bad_starts = 2;
-        world.kill(out);
+        lose(&mut world, out);
         while steps(&world, out).last() != Some(&Step::Reboot) {
             world.run(5);
         }
@@ -129,9 +142,9 @@ fn a_controller_that_dies_in_a_step_of_the_machine_does_it_no_second_time() {
 
 #[test]
 fn a_backend_that_nothing_helps_is_left_alone_until_an_operator_wants_it() {
-    let mut world = World::up(Policy { quarantine_after: 2, ..with(2) });
+    let mut world = up(Policy { quarantine_after: 2, ..with(2) });
     world.machine("b").bad_starts = u32::MAX;
-    world.kill("b");
+    lose(&mut world, "b");
     world.run(60_000);
     assert_eq!((world.state("b"), steps(&world, "b").len()), (State::Failed, 4));
     assert!(world.said().contains("b: left alone after 2 recoveries that failed"), "{}", world.said());
@@ -148,15 +161,15 @@ fn a_backend_that_nothing_helps_is_left_alone_until_an_operator_wants_it() {
 
 #[test]
 fn the_last_backend_is_never_left_alone() {
-    let mut world = World::up(Policy { quarantine_after: 1, ..with(2) });
+    let mut world = up(Policy { quarantine_after: 1, ..with(2) });
     world.machine("b").bad_starts = u32::MAX;
-    world.kill("b");
+    lose(&mut world, "b");
     world.run(10_000);
     assert!(world.said().contains("b: left alone"), "{}", world.said());
     // Now it is the last one that could serve.
     world.machine("a").bad_starts = 5;
     world.machine("b").bad_starts = 3;
-    world.kill("a");
+    lose(&mut world, "a");
     world.run(120_000);
     assert!(world.said().contains("b: tried again: nobody else serves"), "{}", world.said());
     let states: Vec<_> = world.coordinator.states().map(|(_, state)| state).collect();
