@@ -16,8 +16,8 @@ use lb_common::{Forwarding, pool};
 use super::{UsageError, runtime};
 use crate::check::Check;
 use crate::config::{
-    self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Recovery, Rejuvenation, ServiceCheck,
-    Stragglers, Tracking, UdpDrain,
+    self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Recovery, Rejuvenation,
+    ServiceCheck, Stragglers, Tracking, UdpDrain,
 };
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::driver::netns::{DEFAULT_POOL, backend_names};

@@ -263,7 +263,11 @@ impl Event {
             Self::Released { backend, why } => write!(f, "{backend}: tried again: {why}"),
             Self::Asked { phase, backend } => write!(f, "{backend}: hooks are asked ({phase})"),
             Self::Vetoed { phase, backend, why, again_ms } => {
-                write!(f, "{backend}: vetoed by a hook ({phase}), asked again in {:.0} s: {why}", seconds(again_ms))
+                write!(
+                    f,
+                    "{backend}: vetoed by a hook ({phase}), asked again in {:.0} s: {why}",
+                    seconds(again_ms)
+                )
             }
             Self::Overruled { backend } => {
                 write!(f, "{backend}: stopped although a hook does not consent: it had long enough")
@@ -274,7 +278,11 @@ impl Event {
                 write!(f, "{backend}: diagnosed in {:.1} s", seconds(took_ms))
             }
             Self::Diagnosed { backend, took_ms, failure: Some(why) } => {
-                write!(f, "{backend}: the diagnosis failed after {:.1} s, and the stop follows: {why}", seconds(took_ms))
+                write!(
+                    f,
+                    "{backend}: the diagnosis failed after {:.1} s, and the stop follows: {why}",
+                    seconds(took_ms)
+                )
             }
             // All others are described above.
             _ => Ok(()),

@@ -367,11 +367,10 @@ mod tests {
         drop(Journal::open(&path).unwrap());
         let (_, history) = Journal::open(&path).unwrap();
         assert_eq!(history.records, [Record::Paused, held_out(&b), ended(19_999)]);
-        assert_eq!(Standing::of(&history.records), Standing {
-            held_out: [b].into(),
-            paused: true,
-            ..Standing::default()
-        });
+        assert_eq!(
+            Standing::of(&history.records),
+            Standing { held_out: [b].into(), paused: true, ..Standing::default() }
+        );
         assert_eq!(Standing::of(&[Record::Paused, Record::Resumed]), Standing::default());
     }
 

@@ -179,7 +179,8 @@ impl Governed {
         format!("{head}[service.backend.driver]\ntype = \"command\"\n{driver}")
     }
 
-    fn pid_file(&self, number: usize) -> PathBuf {
+    /// The file that holds the process id of a backend.
+    pub fn pid_file(&self, number: usize) -> PathBuf {
         self.file(&format!("pid-{number}"))
     }
 
@@ -202,7 +203,8 @@ impl Governed {
         (self.script(&format!("start-{number}"), &start), self.script(&format!("stop-{number}"), &stop))
     }
 
-    fn script(&self, name: &str, text: &str) -> String {
+    /// A script of the test's own; its path.
+    pub fn script(&self, name: &str, text: &str) -> String {
         let path = self.file(name);
         fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -24,8 +24,7 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
     let rejuvenation = fields.table("rejuvenation").and_then(|table| rejuvenation(table, findings));
 
     let recovery = fields.table("recovery").and_then(recovery::recovery);
-    let hooks: Vec<_> =
-        fields.tables("hook")?.iter().map(|table| recovery::hook(table, findings)).collect();
+    let hooks: Vec<_> = fields.tables("hook")?.iter().map(|table| recovery::hook(table, findings)).collect();
 
     let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
     let rejuvenation = rejuvenation?;

@@ -294,9 +294,7 @@ impl CommandDriver {
             Failure::NotRun(source) => {
                 CommandError::NotRun { program: command.first().cloned().unwrap_or_default(), source }
             }
-            Failure::TimedOut => {
-                CommandError::TimedOut { command: command.join(" "), limit: self.timeout }
-            }
+            Failure::TimedOut => CommandError::TimedOut { command: command.join(" "), limit: self.timeout },
         }
     }
 

@@ -5,13 +5,13 @@
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
+use crate::recovery::State;
 use crate::recovery::cycle::{Cycle, Diagnosis};
 use crate::recovery::event::Event;
 use crate::recovery::gate::{Consent, Gate};
 use crate::recovery::hook::{DiagnosisReport, HookCall, HookReport, Phase};
 use crate::recovery::message::{Output, RequestId};
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::State;
 
 /// The shell keeps the time limit of a diagnosis; an answer that is so much later is lost, in milliseconds.
 const LOST_MS: u64 = 5_000;
@@ -298,9 +298,7 @@ fn announcement(event: &Event) -> Option<(Phase, About)> {
         }
         Event::Started { backend, .. } => about(Phase::AfterStart, backend),
         Event::RejuvenationEnded {
-            cycle,
-            outcome: Outcome::Completed | Outcome::CompletedWithCuts,
-            ..
+            cycle, outcome: Outcome::Completed | Outcome::CompletedWithCuts, ..
         } => Some((Phase::AfterRejoin, About::Cycle(*cycle))),
         Event::RejuvenationEnded { cycle, outcome: Outcome::NotReady | Outcome::RolledBack, .. } => {
             Some((Phase::OnFailure, About::Cycle(*cycle)))

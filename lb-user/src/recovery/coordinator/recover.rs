@@ -15,7 +15,9 @@ impl Coordinator {
         let wedged = self.is_dead(name, now);
         let written = self.journal_error.is_none();
         let Some(backend) = self.backends.get_mut(name) else { return };
-        if let Some(cycle) = self.cycle.as_mut().filter(|c| c.from == *name && backend.ladder.failed_runs() == 0) {
+        if let Some(cycle) =
+            self.cycle.as_mut().filter(|c| c.from == *name && backend.ladder.failed_runs() == 0)
+        {
             cycle.last_step = Some(now);
         }
         let before = backend.last_life;

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::world::World;
 use super::{name, policy};
 use crate::flow_counts::OpenFlows;
+use crate::recovery::event::Event;
+use crate::recovery::hook::Phase;
 use crate::recovery::journal::Record;
 use crate::recovery::report::{Outcome, Reason};
 use crate::recovery::{Input, Output, Policy, State, Steering, Step};
@@ -294,4 +296,71 @@ fn a_word_of_the_operator_that_is_forgotten_is_caught() {
     world.checker.store(Record::HeldOut { backend: name("b") });
     let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
     assert_eq!(said, "b is to be held out, and is standby");
+}
+
+#[test]
+fn a_step_of_a_machine_that_is_not_written_down_is_caught() {
+    let mut world = World::up(policy());
+    hear_of_the_end_of(&mut world, "b");
+    let order = || Output::Stop(name("b"), Step::Reboot);
+    assert_eq!(verdict(&mut world, order()), "a reboot of b is ordered without a record");
+    world.checker.store(Record::Step { backend: name("b"), step: Step::Recreate, number: 1 });
+    hear_of_a_stop(&mut world, "b");
+    assert_eq!(verdict(&mut world, order()), "a reboot of b is ordered without a record");
+}
+
+#[test]
+fn a_step_of_a_machine_that_is_done_twice_is_caught() {
+    let mut world = World::up(policy());
+    hear_of_the_end_of(&mut world, "b");
+    world.checker.store(Record::Step { backend: name("b"), step: Step::Reboot, number: 1 });
+    let order = || Output::Stop(name("b"), Step::Reboot);
+    world.carry_out(vec![order()]).unwrap();
+    hear_of_a_stop(&mut world, "b");
+    assert_eq!(verdict(&mut world, order()), "the reboot of b is ordered twice");
+}
+
+/// The checker is told that an order to stop has been carried out.
+fn hear_of_a_stop(world: &mut World, backend: &str) {
+    world.checker.hear(&Input::Stopped { backend: name(backend), cut: Vec::new() }, world.now);
+}
+
+fn with_hooks() -> Policy {
+    Policy {
+        hooks: [Phase::BeforeHandover, Phase::BeforeStop].map(|phase| (phase, 1_000)).into(),
+        ..policy()
+    }
+}
+
+fn handover(from: &str) -> Output {
+    let reason = Reason::Operator;
+    Output::Event(Event::Handover { cycle: 1, from: name(from), to: Some(name("b")), reason })
+}
+
+#[test]
+fn a_planned_handover_without_the_consent_of_hooks_is_caught() {
+    let mut world = World::up(with_hooks());
+    assert_eq!(verdict(&mut world, handover("a")), "a hands over, and hooks have not consented");
+}
+
+#[test]
+fn a_consent_that_is_used_twice_is_caught() {
+    let mut world = World::up(with_hooks());
+    world.machine("a").flows = 1;
+    world.rejuvenate();
+    world.run_until("a draining, b active");
+    assert_eq!(verdict(&mut world, handover("a")), "a hands over, and hooks have not consented");
+}
+
+#[test]
+fn a_stop_without_the_consent_of_hooks_is_caught() {
+    let mut world = World::up(with_hooks());
+    world.rejuvenate();
+    world.run_until("a draining, b active");
+    world.faults.vetoes = 1_000;
+    world.run_until("a drained, b active");
+    world.run(500);
+    let instance = world.checker.life(&name("a"));
+    world.checker.store(Record::Stopping { cycle: 1, instance });
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped, and hooks have not consented");
 }

@@ -56,7 +56,11 @@ fn rules_ask_again_after_a_while() {
     world.run(7_000);
     assert!((3..=4).contains(&calls(&world).len()), "{:?}", calls(&world));
     assert_eq!(world.state("a"), State::Active);
-    assert!(world.said().contains("a: vetoed by a hook (before-handover), asked again in 2 s"), "{}", world.said());
+    assert!(
+        world.said().contains("a: vetoed by a hook (before-handover), asked again in 2 s"),
+        "{}",
+        world.said()
+    );
     world.faults.vetoes = 0;
     world.run_until("a standby, b active");
 }
@@ -83,7 +87,11 @@ fn a_death_is_answered_at_once_whatever_hooks_would_say() {
     let wanted = [Phase::AfterHandover, Phase::AfterStop, Phase::AfterStart, Phase::AfterRejoin];
     assert!(wanted.iter().all(|phase| told.contains(phase)), "{told:?}");
     assert!(!told.iter().any(|phase| phase.asks()), "{told:?}");
-    assert!(world.said().contains("hook /bin/ask (after-handover) failed: exit status 1"), "{}", world.said());
+    assert!(
+        world.said().contains("hook /bin/ask (after-handover) failed: exit status 1"),
+        "{}",
+        world.said()
+    );
 }
 
 #[test]

@@ -50,7 +50,10 @@ fn one_step_that_helps_is_all_that_is_done() {
     let report = world.report_of(request);
     let [step] = &report.steps[..] else { panic!("{:?}", report.steps) };
     let proof = step.proof.expect("a proof");
-    assert_eq!((proof.evidence, proof.before, proof.after), (Evidence::Process, report.proof.before, report.proof.after));
+    assert_eq!(
+        (proof.evidence, proof.before, proof.after),
+        (Evidence::Process, report.proof.before, report.proof.after)
+    );
     assert!(step.failure.is_none() && step.took_ms.is_some());
 }
 
@@ -66,7 +69,10 @@ fn a_stop_that_hangs_is_followed_by_force_and_the_report_has_both() {
     world.run_until("a standby, b active");
     let taken: Vec<_> = world.report_of(request).steps.clone();
     assert!(taken.len() >= 2, "{taken:?}");
-    assert_eq!((taken[0].step, taken[0].failure.as_deref()), (Step::Graceful, Some("it hangs in the kernel")));
+    assert_eq!(
+        (taken[0].step, taken[0].failure.as_deref()),
+        (Step::Graceful, Some("it hangs in the kernel"))
+    );
     let last = taken.last().unwrap();
     assert!(taken[0].proof.is_none() && last.proof.is_some(), "{taken:?}");
     assert!(world.said().contains("a: the graceful restart did not bring it back: it hangs in the kernel"));

@@ -4,8 +4,8 @@
 mod broken;
 mod dead;
 mod failures;
-mod invariants;
 mod hooks;
+mod invariants;
 mod ladders;
 mod pools;
 mod resumption;

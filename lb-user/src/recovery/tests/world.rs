@@ -374,7 +374,10 @@ impl World {
         let failure = self.chance(self.faults.vetoes).then(|| "exit status 1".to_owned());
         let report = HookReport { phase: call.phase, hook: "/bin/ask".into(), took_ms: HOOK_MS, failure };
         let late = self.latency();
-        self.later(HOOK_MS + late, Happening::Heard(Input::Hooked { call: call.call, reports: vec![report] }));
+        self.later(
+            HOOK_MS + late,
+            Happening::Heard(Input::Hooked { call: call.call, reports: vec![report] }),
+        );
     }
 
     fn answer_diagnosis(&mut self, backend: BackendName) {

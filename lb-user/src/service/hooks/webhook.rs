@@ -73,7 +73,8 @@ async fn attempt(url: &str, document: &[u8]) -> Result<(), String> {
 
 /// A connection to the first address of a host that takes one.
 async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let addresses = lookup_host((host, port)).await.map_err(|error| format!("cannot resolve {host}: {error}"))?;
+    let addresses =
+        lookup_host((host, port)).await.map_err(|error| format!("cannot resolve {host}: {error}"))?;
     let mut why = format!("{host} has no address");
     for address in addresses {
         match TcpStream::connect(address).await {
@@ -99,10 +100,7 @@ async fn converse(
     }
 }
 
-async fn exchange(
-    mut sender: SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<(), String> {
+async fn exchange(mut sender: SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<(), String> {
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = response.status();
     // One that is read to its end is closed without a reset; what the body says is of no interest.
