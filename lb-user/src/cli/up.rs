@@ -170,13 +170,7 @@ impl UpArgs {
                 retry: Duration::from_millis(policy.retry_ms),
             },
             backends: backend_names().into_iter().map(backend).collect(),
-            recovery: Recovery {
-                quarantine_after: policy.quarantine_after,
-                diagnose: None,
-                diagnose_timeout: Duration::ZERO,
-                veto_retry: Duration::from_millis(policy.veto_retry_ms),
-                veto_limit: Duration::from_millis(policy.veto_limit_ms),
-            },
+            recovery: recovery(&policy),
             hooks: Vec::new(),
         };
         let network = OwnNetwork {
@@ -219,6 +213,17 @@ impl UpArgs {
             }
         }
         Ok(())
+    }
+}
+
+/// How backends are brought back, as the policy has it.
+fn recovery(policy: &Policy) -> Recovery {
+    Recovery {
+        quarantine_after: policy.quarantine_after,
+        diagnose: None,
+        diagnose_timeout: Duration::ZERO,
+        veto_retry: Duration::from_millis(policy.veto_retry_ms),
+        veto_limit: Duration::from_millis(policy.veto_limit_ms),
     }
 }
 

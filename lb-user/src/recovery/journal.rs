@@ -99,8 +99,13 @@ impl Record {
             Self::Handover { cycle, .. } | Self::Stopping { cycle, .. } | Self::Ended { cycle, .. } => {
                 Some(*cycle)
             }
-            Self::HeldOut { .. } | Self::Ready { .. } | Self::Paused | Self::Resumed => None,
-            Self::Step { .. } | Self::Quarantined { .. } | Self::Recovered { .. } => None,
+            Self::HeldOut { .. }
+            | Self::Ready { .. }
+            | Self::Paused
+            | Self::Resumed
+            | Self::Step { .. }
+            | Self::Quarantined { .. }
+            | Self::Recovered { .. } => None,
         }
     }
 }

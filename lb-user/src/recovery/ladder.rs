@@ -274,8 +274,8 @@ mod tests {
         Now { boot_ms: ms, unix_ms: ms }
     }
 
-    fn life(pid: u32) -> Option<Instance> {
-        Some(Instance { pid, start_ticks: 1 })
+    fn life(pid: u32) -> Instance {
+        Instance { pid, start_ticks: 1 }
     }
 
     #[test]
@@ -283,55 +283,55 @@ mod tests {
         let mut ladder = Ladder::default();
         let mut steps = Vec::new();
         for ms in 0..4 {
-            steps.push(ladder.begin(&ALL, life(1), false, true, now(ms)));
+            steps.push(ladder.begin(&ALL, Some(life(1)), false, true, now(ms)));
             let next = ladder.fail(&ALL, "no", now(ms + 1));
             assert_eq!(next, if ms < 3 { Next::Step } else { Next::Exhausted(1) });
         }
         assert_eq!(steps, [Step::Graceful, Step::Restart, Step::Reboot, Step::Recreate]);
         assert_eq!(ladder.number(), 2);
         assert_eq!(ladder.fail(&ALL, "late", now(9)), Next::Nothing);
-        assert_eq!(ladder.begin(&ALL, life(1), false, true, now(10)), Step::Graceful, "a new run");
+        assert_eq!(ladder.begin(&ALL, Some(life(1)), false, true, now(10)), Step::Graceful, "a new run");
         assert_eq!(ladder.taken().len(), 5, "the report still has the first run");
     }
 
     #[test]
     fn a_proven_step_ends_the_run_and_says_what_it_rests_upon() {
         let mut ladder = Ladder::default();
-        ladder.begin(&ALL, life(1), false, true, now(0));
+        ladder.begin(&ALL, Some(life(1)), false, true, now(0));
         ladder.fail(&ALL, "it hangs", now(10));
-        ladder.begin(&ALL, life(1), false, true, now(10));
-        ladder.prove(life(2), now(30));
+        ladder.begin(&ALL, Some(life(1)), false, true, now(10));
+        ladder.prove(Some(life(2)), now(30));
         let [first, second] = ladder.taken() else { panic!("{:?}", ladder.taken()) };
         assert_eq!((first.failure.as_deref(), first.took_ms), (Some("it hangs"), Some(10)));
-        let proof = StepProof { evidence: Evidence::Process, before: life(1), after: life(2) };
+        let proof = StepProof { evidence: Evidence::Process, before: Some(life(1)), after: Some(life(2)) };
         assert_eq!((second.proof, second.took_ms), (Some(proof), Some(20)));
-        assert_eq!(ladder.begin(&ALL, life(2), false, true, now(50)), Step::Graceful);
+        assert_eq!(ladder.begin(&ALL, Some(life(2)), false, true, now(50)), Step::Graceful);
         assert_eq!(ladder.taken().len(), 1, "another recovery");
     }
 
     #[test]
     fn the_same_process_is_no_proof() {
         let mut ladder = Ladder::default();
-        ladder.begin(&ALL, life(1), false, true, now(0));
-        let same = |pid| ladder.has_failed_to_end(life(pid).unwrap());
+        ladder.begin(&ALL, Some(life(1)), false, true, now(0));
+        let same = |pid| ladder.has_failed_to_end(life(pid));
         assert!(same(1) && !same(2));
     }
 
     #[test]
     fn a_wedged_backend_is_not_asked_politely() {
         let mut ladder = Ladder::default();
-        assert_eq!(ladder.begin(&ALL, life(1), true, true, now(0)), Step::Restart);
-        assert_eq!(Ladder::default().begin(&ALL[..1], life(1), true, true, now(0)), Step::Graceful);
+        assert_eq!(ladder.begin(&ALL, Some(life(1)), true, true, now(0)), Step::Restart);
+        assert_eq!(Ladder::default().begin(&ALL[..1], Some(life(1)), true, true, now(0)), Step::Graceful);
     }
 
     #[test]
     fn what_cannot_be_written_down_is_not_done_to_a_machine() {
         let mut ladder = Ladder::default();
         for _ in 0..2 {
-            ladder.begin(&ALL, life(1), false, false, now(0));
+            ladder.begin(&ALL, Some(life(1)), false, false, now(0));
             ladder.fail(&ALL, "no", now(0));
         }
-        assert_eq!(ladder.begin(&ALL, life(1), false, false, now(0)), Step::Restart);
+        assert_eq!(ladder.begin(&ALL, Some(life(1)), false, false, now(0)), Step::Restart);
         assert_eq!(ladder.number(), 0);
     }
 
@@ -341,7 +341,7 @@ mod tests {
         ladder.take_up(&ALL, Step::Reboot, 1, now(0));
         assert_eq!(ladder.step(), Some(Step::Reboot));
         assert_eq!(ladder.fail(&ALL, "no", now(5)), Next::Step);
-        assert_eq!(ladder.begin(&ALL, life(1), false, true, now(5)), Step::Recreate);
+        assert_eq!(ladder.begin(&ALL, Some(life(1)), false, true, now(5)), Step::Recreate);
         assert_eq!(ladder.number(), 2);
     }
 

@@ -148,7 +148,7 @@ impl Coordinator {
             }
             (Some((phase, asked)), Some((_, hook, why))) => {
                 self.keep_reports(reports);
-                self.vetoed(phase, asked.backend, format!("{hook}: {why}"), now);
+                self.vetoed(phase, asked.backend, &format!("{hook}: {why}"), now);
             }
             (None, Some((phase, hook, why))) => {
                 self.keep_reports(reports);
@@ -158,12 +158,12 @@ impl Coordinator {
         }
     }
 
-    fn vetoed(&mut self, phase: Phase, backend: BackendName, why: String, now: Now) {
+    fn vetoed(&mut self, phase: Phase, backend: BackendName, why: &str, now: Now) {
         let gate = self.gate(phase);
         gate.refuse(now);
         let requests = std::mem::take(&mut gate.requests);
         let again_ms = self.policy.veto_retry_ms;
-        self.out.push(Output::Event(Event::Vetoed { phase, backend, why: why.clone(), again_ms }));
+        self.out.push(Output::Event(Event::Vetoed { phase, backend, why: why.to_owned(), again_ms }));
         for (request, _) in requests {
             let result = Err(format!("vetoed by a hook ({phase}): {why}"));
             self.out.push(Output::Answer { request, result });
@@ -205,7 +205,7 @@ impl Coordinator {
         for call in lost {
             let asked = self.gates.iter_mut().find_map(|(phase, gate)| Some((*phase, gate.answered(call)?)));
             if let Some((phase, asked)) = asked {
-                self.vetoed(phase, asked.backend, LOST.to_owned(), now);
+                self.vetoed(phase, asked.backend, LOST, now);
             }
         }
         let limit = self.policy.diagnosis_ms.unwrap_or(0);

@@ -10,6 +10,7 @@ use super::runtime::Runtime;
 use super::tasks::Reporter;
 use crate::clock::Now;
 use crate::config::{Hook, HookAction};
+use crate::driver::Driver;
 use crate::names::BackendName;
 use crate::program::{self, Failure, Job, Leaves, Subject};
 use crate::recovery::Input;
@@ -33,7 +34,7 @@ impl Runtime {
         };
         let limit = recovery.diagnose_timeout;
         let driver = self.parts.backends.get(&backend).map(|parts| &parts.driver);
-        let pid = driver.and_then(|driver| driver.alive()).filter(|life| life.is_known());
+        let pid = driver.and_then(Driver::alive).filter(|life| life.is_known());
         let variables = [
             ("BATON_PID", pid.map_or_else(String::new, |life| life.pid.to_string())),
             ("BATON_REASON", reason.to_string()),
