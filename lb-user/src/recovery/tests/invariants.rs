@@ -3,6 +3,8 @@
 //! The checker keeps its own account from inputs and orders alone and shares no decision with the coordinator;
 //! it outlives crashes, so a resumed coordinator is bound by what its predecessor began.
 
+mod recovery;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Now;
@@ -13,15 +15,13 @@ use crate::recovery::journal::{Record, Standing};
 use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
-use crate::recovery::{Coordinator, Finding, State, Step};
+use crate::recovery::{Coordinator, Finding, State};
 
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
 
 /// A pass is no older than this beyond two periods of the checks.
 const PASS_AGE_MS: u64 = 1_000;
-/// A consent of hooks is used within this.
-const CONSENT_AGE_MS: u64 = 10_000;
 
 /// What the coordinator can know of a backend.
 #[derive(Clone, Debug)]
@@ -285,52 +285,6 @@ impl Checker {
             | Output::Report(_)
             | Output::Diagnose { .. }
             | Output::Answer { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// 8: a step of a machine is done once, after it was written down.
-    fn may_be_done(&mut self, name: &BackendName, step: Step) -> Verdict {
-        if !step.is_of_machine() {
-            return Ok(());
-        }
-        match Standing::of(&self.durable).steps.get(name) {
-            Some((written, number)) if *written == step => {
-                let is_new = self.machine_steps.entry(name.clone()).or_default().insert(*number);
-                if is_new { Ok(()) } else { Err(format!("the {step} of {name} is ordered twice")) }
-            }
-            _ => Err(format!("a {step} of {name} is ordered without a record")),
-        }
-    }
-
-    /// 9: what is planned waits for the consent of hooks; whom operators hold out they have decided about.
-    fn has_consent(&mut self, event: &Event, now: Now) -> Verdict {
-        let Event::Handover { from, reason, .. } = event else { return Ok(()) };
-        self.stop_asked = None;
-        self.consents.remove(&Phase::BeforeStop);
-        let planned = matches!(reason, Reason::Ceiling { .. } | Reason::Operator)
-            && self.policy.hooks.contains_key(&Phase::BeforeHandover)
-            && !Standing::of(&self.durable).held_out.contains(from);
-        let consent = self.consents.get(&Phase::BeforeHandover);
-        let fresh = |(whom, at): &(BackendName, Now)| whom == from && now.ms_since(*at) <= CONSENT_AGE_MS;
-        if planned && !consent.is_some_and(fresh) {
-            return Err(format!("{from} hands over, and hooks have not consented"));
-        }
-        if planned {
-            self.consents.remove(&Phase::BeforeHandover);
-        }
-        Ok(())
-    }
-
-    /// 9: hooks consent to the stop of a drained backend, or had long enough.
-    fn may_be_stopped(&self, name: &BackendName, now: Now) -> Verdict {
-        let consents = self.consents.get(&Phase::BeforeStop).is_some_and(|(whom, _)| whom == name);
-        let is_over = self
-            .stop_asked
-            .as_ref()
-            .is_some_and(|(whom, at)| whom == name && now.ms_since(*at) >= self.policy.veto_limit_ms);
-        if self.policy.hooks.contains_key(&Phase::BeforeStop) && !consents && !is_over {
-            return Err(format!("{name} is stopped, and hooks have not consented"));
         }
         Ok(())
     }
