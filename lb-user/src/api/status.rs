@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::flow_counts::FlowCounts;
 use crate::names::{BackendName, ServiceName};
 use crate::recovery::report::Report;
+use crate::recovery::window::Opening;
 
 /// A service as its controller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,12 +26,32 @@ pub struct ServiceStatus {
     /// Whether an operator has stopped automatic rejuvenations.
     #[serde(default)]
     pub paused: bool,
+    /// Whether an operator wants no automatic action at all.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// What a rejuvenation that is wanted waits for.
+    #[serde(default)]
+    pub waits: Option<String>,
+    /// When rules may rejuvenate; absent if at all times.
+    #[serde(default)]
+    pub window: Option<WindowStatus>,
     /// What is going on beyond serving, such as a drain and how far it is.
     pub activity: Option<String>,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
     /// Packets by reason ([`lb_common::Reason`]), those that were never met left out.
     pub packets: Vec<PacketCount>,
+}
+
+/// When rules may rejuvenate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowStatus {
+    /// Whether they may at this moment.
+    pub open: bool,
+    /// The opening that lasts, or else the next one.
+    pub opening: Option<Opening>,
+    /// When that ends or begins, in the window's own time, for people.
+    pub changes: String,
 }
 
 /// One backend.
@@ -89,12 +110,15 @@ pub struct Done {
     /// What would be done at this moment, if that alone was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
+    /// What it waits for before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 impl Done {
     /// It is over, with this report if it took a cycle.
     pub fn with(report: Option<Box<Report>>) -> Self {
-        Self { report, plan: Vec::new() }
+        Self { report, ..Self::default() }
     }
 }
 

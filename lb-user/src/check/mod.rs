@@ -13,7 +13,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod text;
-mod tls;
+pub(crate) mod tls;
 mod udp;
 
 use std::net::SocketAddr;

@@ -15,6 +15,7 @@ mod explain;
 mod flows;
 mod import;
 mod load;
+mod maintenance;
 mod operate;
 mod pause;
 mod ready;
@@ -70,6 +71,7 @@ enum Command {
     Ready(ready::ReadyArgs),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
+    Maintenance(maintenance::MaintenanceArgs),
     Wait(wait::WaitForArgs),
     Events(events::EventsArgs),
     Flows(flows::FlowsArgs),
@@ -113,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Ready(args) => args.run(),
         Command::Pause(args) => args.run(),
         Command::Resume(args) => args.run(),
+        Command::Maintenance(args) => args.run(),
         Command::Wait(args) => args.run(),
         Command::Events(args) => args.run(),
         Command::Flows(args) => args.run(),

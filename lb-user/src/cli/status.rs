@@ -96,6 +96,17 @@ fn print(status: &ServiceStatus) {
     if status.paused {
         println!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
     }
+    if status.maintenance {
+        println!("  maintenance: no automatic action until `baton maintenance {} off`", status.service);
+    }
+    if let Some(waits) = &status.waits {
+        println!("  {waits}");
+    }
+    match &status.window {
+        Some(window) if window.open => println!("  window: rules may rejuvenate until {}", window.changes),
+        Some(window) => println!("  window: rules may rejuvenate from {} on", window.changes),
+        None => {}
+    }
     if let Some(activity) = &status.activity {
         println!("  {activity}");
     }

@@ -131,6 +131,7 @@ impl UpArgs {
             weight: 1,
             max_flows: None,
             driver: Driver::Process(process.clone()),
+            host: None,
         };
         let policy = Policy::default();
         let service = config::Service {
@@ -158,18 +159,9 @@ impl UpArgs {
                 settle: Duration::from_millis(policy.settle_ms),
                 stragglers: Stragglers::default(),
             },
-            rejuvenation: Rejuvenation {
-                ceiling: Ceiling::Percent(self.ceiling),
-                ceiling_hits: policy.ceiling_hits,
-                ceiling_window: policy.ceiling_window,
-                probe_interval: self.probe_period,
-                cooldown: Duration::from_millis(policy.cooldown_ms),
-                min_uptime: Duration::from_millis(policy.min_uptime_ms),
-                observation: Duration::from_millis(policy.observation_ms),
-                ready_timeout: self.ready_timeout,
-                retry: Duration::from_millis(policy.retry_ms),
-            },
+            rejuvenation: rejuvenation(&policy, self.ceiling, self.probe_period, self.ready_timeout),
             backends: backend_names().into_iter().map(backend).collect(),
+            min_active: None,
         };
         let network = OwnNetwork {
             mode: self.mode,
@@ -211,6 +203,30 @@ impl UpArgs {
             }
         }
         Ok(())
+    }
+}
+
+/// When backends are renewed: by the default rules, but for what flags say.
+fn rejuvenation(
+    policy: &Policy,
+    ceiling_percent: u8,
+    probe_interval: Duration,
+    ready_timeout: Duration,
+) -> Rejuvenation {
+    Rejuvenation {
+        ceiling: Ceiling::Percent(ceiling_percent),
+        ceiling_hits: policy.ceiling_hits,
+        ceiling_window: policy.ceiling_window,
+        probe_interval,
+        cooldown: Duration::from_millis(policy.cooldown_ms),
+        min_uptime: Duration::from_millis(policy.min_uptime_ms),
+        observation: Duration::from_millis(policy.observation_ms),
+        ready_timeout,
+        retry: Duration::from_millis(policy.retry_ms),
+        max_age: None,
+        jitter: policy.jitter,
+        windows: Vec::new(),
+        ceiling_breaks_window: policy.ceiling_breaks_window,
     }
 }
 

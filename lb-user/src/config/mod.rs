@@ -17,6 +17,7 @@ mod schema;
 mod types;
 mod units;
 mod value;
+mod weekly;
 
 use std::path::Path;
 

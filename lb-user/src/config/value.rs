@@ -11,10 +11,12 @@ use toml::de::DeValue;
 
 use super::finding::closest;
 use super::keys::Kind;
-use super::types::Ceiling;
+use super::types::{Ceiling, Share};
 use super::units::{self, Problem};
+use super::weekly;
 use crate::check::{BodyPattern, PAYLOAD_MAX, payload};
 use crate::names::ServiceName;
+use crate::recovery::Jitter;
 
 /// Longest name of an interface.
 const INTERFACE_MAX: usize = 15;
@@ -33,6 +35,8 @@ pub(super) enum Value {
     Texts(Vec<String>),
     Statuses(Vec<RangeInclusive<u16>>),
     Pairs(Vec<(String, String)>),
+    Share(Share),
+    Jitter(Jitter),
 }
 
 /// What is wrong at which bytes of the file.
@@ -56,6 +60,12 @@ pub(super) fn read(kind: &Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, P
             let program = texts(std::slice::from_ref(program), absolute);
             both(program, texts(arguments, |_| Ok(()))).map(Value::Texts)
         }
+        (Kind::Share, DeValue::Integer(number)) => {
+            let number = u64::from_str_radix(number.as_str(), number.radix()).ok();
+            let count = count(&Kind::Count { least: 1, most: u32::MAX.into() }, number, value.get_ref());
+            count.map(|count| Value::Share(Share::Count(count as u32))).map_err(at)
+        }
+        (Kind::Days, DeValue::Array(items)) => weekly::days(items, value.span()),
         (Kind::Statuses, DeValue::Array(items)) => statuses(items, value.span()),
         (Kind::Headers | Kind::Variables, DeValue::Table(table)) => {
             let mut pairs = Vec::new();
@@ -147,7 +157,7 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
                 result => result,
             }
         }
-        _ => Ok(plain()),
+        kind => weekly::of_text(kind, text),
     }
 }
 
@@ -254,7 +264,7 @@ fn pair(kind: &Kind, name: &str, value: &DeValue<'_>) -> Result<(String, String)
     }
 }
 
-fn not_a_text(value: &DeValue<'_>) -> Problem {
+pub(super) fn not_a_text(value: &DeValue<'_>) -> Problem {
     Problem::new(format!("{} is no text", named(value))).suggest(format!("\"{}\"", show(value)))
 }
 

@@ -117,6 +117,10 @@ pub enum Event {
     Paused,
     /// Rejuvenations are left to the rules again.
     Resumed,
+    /// An operator wants no automatic action.
+    MaintenanceBegan,
+    /// Actions are left to Baton again.
+    MaintenanceEnded,
     /// The journal cannot be written: no rejuvenation starts.
     JournalFailed {
         /// What the system said.
@@ -160,6 +164,8 @@ impl fmt::Display for Event {
             Self::Ready { backend } => write!(f, "{backend}: no longer held out"),
             Self::Paused => write!(f, "paused: no automatic rejuvenation"),
             Self::Resumed => write!(f, "resumed: rejuvenations are left to the rules"),
+            Self::MaintenanceBegan => write!(f, "maintenance: no rejuvenation and no restart"),
+            Self::MaintenanceEnded => write!(f, "maintenance is over"),
             Self::JournalFailed { error } => {
                 write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
             }

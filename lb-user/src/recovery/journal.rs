@@ -70,6 +70,10 @@ pub enum Record {
     Paused,
     /// Rejuvenations are left to the rules again.
     Resumed,
+    /// No automatic action until [`Record::MaintenanceEnded`].
+    MaintenanceBegan,
+    /// Actions are left to Baton again.
+    MaintenanceEnded,
 }
 
 impl Record {
@@ -79,7 +83,12 @@ impl Record {
             Self::Handover { cycle, .. } | Self::Stopping { cycle, .. } | Self::Ended { cycle, .. } => {
                 Some(*cycle)
             }
-            Self::HeldOut { .. } | Self::Ready { .. } | Self::Paused | Self::Resumed => None,
+            Self::HeldOut { .. }
+            | Self::Ready { .. }
+            | Self::Paused
+            | Self::Resumed
+            | Self::MaintenanceBegan
+            | Self::MaintenanceEnded => None,
         }
     }
 }
@@ -91,6 +100,8 @@ pub struct Standing {
     pub held_out: BTreeSet<BackendName>,
     /// No automatic rejuvenation.
     pub paused: bool,
+    /// No automatic action.
+    pub maintenance: bool,
 }
 
 impl Standing {
@@ -103,6 +114,8 @@ impl Standing {
                 Record::Ready { backend } => drop(standing.held_out.remove(backend)),
                 Record::Paused => standing.paused = true,
                 Record::Resumed => standing.paused = false,
+                Record::MaintenanceBegan => standing.maintenance = true,
+                Record::MaintenanceEnded => standing.maintenance = false,
                 Record::Handover { .. } | Record::Stopping { .. } | Record::Ended { .. } => {}
             }
         }
@@ -112,7 +125,9 @@ impl Standing {
     /// The records that say the same.
     fn records(self) -> impl Iterator<Item = Record> {
         let held_out = self.held_out.into_iter().map(|backend| Record::HeldOut { backend });
-        self.paused.then_some(Record::Paused).into_iter().chain(held_out)
+        let paused = self.paused.then_some(Record::Paused);
+        let maintenance = self.maintenance.then_some(Record::MaintenanceBegan);
+        paused.into_iter().chain(maintenance).chain(held_out)
     }
 }
 
@@ -324,14 +339,20 @@ mod tests {
         let (mut journal, _) = Journal::open(&path).unwrap();
         let (a, b): (BackendName, BackendName) = ("a".parse().unwrap(), "b".parse().unwrap());
         let held_out = |backend: &BackendName| Record::HeldOut { backend: backend.clone() };
-        let said = [held_out(&a), held_out(&b), Record::Paused, Record::Ready { backend: a.clone() }];
+        let ready = Record::Ready { backend: a.clone() };
+        let said = [held_out(&a), held_out(&b), Record::Paused, Record::MaintenanceBegan, ready];
         journal.append(&said).unwrap();
         journal.append(&(0..20_000).map(ended).collect::<Vec<_>>()).unwrap();
         drop(Journal::open(&path).unwrap());
         let (_, history) = Journal::open(&path).unwrap();
-        assert_eq!(history.records, [Record::Paused, held_out(&b), ended(19_999)]);
-        assert_eq!(Standing::of(&history.records), Standing { held_out: [b].into(), paused: true });
+        assert_eq!(history.records, [Record::Paused, Record::MaintenanceBegan, held_out(&b), ended(19_999)]);
+        assert_eq!(
+            Standing::of(&history.records),
+            Standing { held_out: [b].into(), paused: true, maintenance: true }
+        );
         assert_eq!(Standing::of(&[Record::Paused, Record::Resumed]), Standing::default());
+        let over = [Record::MaintenanceBegan, Record::MaintenanceEnded];
+        assert_eq!(Standing::of(&over), Standing::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use lb_common::FlowState;
 use serde::{Deserialize, Serialize};
 
+use super::budget::Leave;
 use super::event::Event;
 use super::journal::Record;
 use super::report::Report;
@@ -187,6 +188,8 @@ pub enum Input {
         request: RequestId,
         /// Of this backend; else of the active one, or in a pool of the one whose life is the longest.
         backend: Option<BackendName>,
+        /// Not before a window opens.
+        in_window: bool,
     },
     /// An operator wants a backend out: no new flows, and no restart when its flows have ended.
     Drain {
@@ -212,6 +215,16 @@ pub enum Input {
         /// The request; it is answered at once.
         request: RequestId,
     },
+    /// An operator wants no automatic action at all: neither a rejuvenation nor a restart; or leaves them to Baton
+    /// again.
+    Maintenance {
+        /// The request; it is answered at once.
+        request: RequestId,
+        /// Whether it begins; else it ends.
+        on: bool,
+    },
+    /// The answer to what [`super::Coordinator::need`] wants to begin.
+    Leave(Leave),
     /// An operator wants the drain that is under way to end now; without one, nothing happens.
     Cut,
     /// The journal can be written, or not any more and why.

@@ -5,17 +5,20 @@
 //! goes on to the outputs after it.
 
 mod backend;
+pub mod budget;
 mod coordinator;
 mod cycle;
 pub mod event;
+pub mod fleet_lock;
 pub mod journal;
 mod message;
 mod policy;
 pub mod report;
 #[cfg(test)]
 mod tests;
+pub mod window;
 
 pub use backend::State;
 pub use coordinator::Coordinator;
 pub use message::{CutFlow, Finding, Input, Instance, Output, RequestId, Steering};
-pub use policy::{Policy, Stragglers};
+pub use policy::{Jitter, Policy, Stragglers};

@@ -1,6 +1,7 @@
 //! The drain report: one document a rejuvenation, with the numbers that prove what it says.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,13 @@ pub enum Reason {
         /// The limit that the ceiling is a share of, in bytes.
         limit_bytes: u64,
     },
+    /// Its life had the age at which it is renewed.
+    Age {
+        /// The life's age at the decision, in milliseconds.
+        age_ms: u64,
+        /// The age at which this life is renewed, in milliseconds.
+        limit_ms: u64,
+    },
     /// An operator asked for it.
     Operator,
     /// The active backend failed its checks while its process lives.
@@ -35,12 +43,23 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// Whether it was wanted while the backend was fit; a failure is answered without anybody's leave.
+    pub fn is_planned(&self) -> bool {
+        matches!(self, Self::Ceiling { .. } | Self::Age { .. } | Self::Operator)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ceiling { memory_rss_bytes, ceiling_bytes, .. } => {
                 let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
                 write!(f, "ceiling: {:.1} MiB beyond {:.1} MiB", mib(*memory_rss_bytes), mib(*ceiling_bytes))
+            }
+            Self::Age { age_ms, limit_ms } => {
+                let whole = |ms: &u64| humantime::format_duration(Duration::from_secs(ms / 1000));
+                write!(f, "age: {} of {}", whole(age_ms), whole(limit_ms))
             }
             Self::Operator => write!(f, "operator"),
             Self::Unhealthy { finding } => write!(f, "unhealthy: {finding}"),

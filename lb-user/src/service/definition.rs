@@ -12,8 +12,11 @@ use lb_common::snat::PortRange;
 use lb_common::tables::service_flags;
 use lb_common::{Endpoint, Forwarding, NextHop, Service};
 
-use crate::config::{self, AtDrain, Ceiling, DeadFlows, Driver, Protocol, Stragglers, Tracking, UdpDrain};
+use crate::config::{
+    self, AtDrain, Ceiling, DeadFlows, Driver, Protocol, RejuvenationWindow, Stragglers, Tracking, UdpDrain,
+};
 use crate::dataplane::{FlowTimeouts, Mode};
+use crate::recovery::window::{Window, Zone};
 use crate::recovery::{self, Policy};
 
 /// How long a command may take to end after SIGTERM before it is killed.
@@ -130,7 +133,21 @@ pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Polic
         observation_ms: millis(renewal.observation),
         ready_deadline_ms: millis(renewal.ready_timeout),
         retry_ms: millis(renewal.retry),
+        active_least: service.min_active.map_or(1, |share| share.of(service.backends.len())),
+        max_age_ms: renewal.max_age.map(millis),
+        jitter: renewal.jitter,
+        windows: renewal.windows.iter().map(window).collect(),
+        ceiling_breaks_window: renewal.ceiling_breaks_window,
         ..Policy::default()
+    }
+}
+
+fn window(window: &RejuvenationWindow) -> Window {
+    Window {
+        days: window.days,
+        start_minute: window.start_minute,
+        length_ms: millis(window.length),
+        zone: window.time_zone.clone().unwrap_or_else(Zone::of_system),
     }
 }
 

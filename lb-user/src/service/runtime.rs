@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::UpError;
+use super::budget::Purse;
 use super::definition::STOP_GRACE;
 use super::history::History;
 use super::parts::Parts;
@@ -72,6 +73,8 @@ pub(super) struct Runtime {
     pub(super) cuts: BTreeMap<BackendName, Vec<CutFlow>>,
     /// The dead whose processes are being killed: their sockets' own ends tell clients even sooner.
     pub(super) dying: BTreeSet<BackendName>,
+    /// Its share of the controller's budget, if there is one.
+    pub(super) purse: Option<Purse>,
 }
 
 impl Runtime {
@@ -83,6 +86,7 @@ impl Runtime {
         parts: Parts,
         start: Start,
         commands: mpsc::Receiver<Command>,
+        purse: Option<Purse>,
     ) -> Result<Self, UpError> {
         let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
         if past.discarded > 0 {
@@ -131,9 +135,11 @@ impl Runtime {
             served: None,
             cuts: BTreeMap::new(),
             dying: BTreeSet::new(),
+            purse,
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
+        runtime.settle_with_budget(now);
         Ok(runtime)
     }
 
@@ -194,9 +200,15 @@ impl Runtime {
         }
     }
 
-    /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
+    /// A step, and those that the budget's answers to it are.
     pub(super) fn step(&mut self, input: &Input) {
         let now = Now::read();
+        self.step_once(input, now);
+        self.settle_with_budget(now);
+    }
+
+    /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
+    pub(super) fn step_once(&mut self, input: &Input, now: Now) {
         loop {
             let mut next = self.coordinator.clone();
             let outputs = next.step(now, input.clone());

@@ -19,6 +19,7 @@ pub(super) fn backend(service: &Fields, fields: &Fields, findings: &mut Findings
         weight: fields.count("weight")?,
         max_flows: Some(fields.count("max_flows")?).filter(|flows| *flows != 0),
         driver: driver?,
+        host: fields.text("host").map(str::to_owned),
     })
 }
 

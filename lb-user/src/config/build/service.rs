@@ -9,7 +9,7 @@ use super::super::types::{
     Affinity, AtDrain, Backend, DeadFlows, Drain, Protocol, Rejuvenation, Service, Stragglers, Tracking,
     UdpDrain,
 };
-use super::{backend, check, together};
+use super::{backend, budget, check, together};
 
 /// The service that this table is.
 pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Service> {
@@ -27,6 +27,8 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
     let rejuvenation = rejuvenation?;
     let memory_limit = fields.bytes("memory_limit").or_else(|| smallest_limit(&backends));
     together::ceiling_is_below_limits(fields, rejuvenation.ceiling, memory_limit, &backends, findings);
+    let min_active = fields.share("min_active");
+    budget::floor_leaves_some(fields, min_active, &backends, findings);
     Some(Service {
         name: fields.text("name")?.parse().ok()?,
         vip: fields.endpoint("vip")?,
@@ -64,6 +66,7 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
         drain: drain(fields.table("drain")?)?,
         rejuvenation,
         backends,
+        min_active,
     })
 }
 
@@ -102,7 +105,7 @@ fn rejuvenation(fields: &Fields, findings: &mut Findings<'_>) -> Option<Rejuvena
         let message = format!("{hits} hits are not found among {window} samples");
         findings.error(&at, message, "make `ceiling_hits` at most `ceiling_window`");
     }
-    Some(Rejuvenation {
+    let rejuvenation = Rejuvenation {
         ceiling: fields.ceiling("ceiling")?,
         ceiling_hits: hits?,
         ceiling_window: window?,
@@ -112,7 +115,13 @@ fn rejuvenation(fields: &Fields, findings: &mut Findings<'_>) -> Option<Rejuvena
         observation: fields.duration("observation")?,
         ready_timeout: fields.duration("ready_timeout")?,
         retry: fields.duration("retry")?,
-    })
+        max_age: fields.duration("max_age"),
+        jitter: fields.jitter("jitter")?,
+        windows: budget::windows(fields)?,
+        ceiling_breaks_window: fields.flag("ceiling_breaks_window")?,
+    };
+    budget::ages_fit(fields, &rejuvenation, findings);
+    Some(rejuvenation)
 }
 
 /// The smallest limit that is enforced on a backend.

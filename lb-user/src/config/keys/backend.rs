@@ -32,6 +32,12 @@ pub(super) const BACKEND: Section = Section {
             "0",
             "Open flows from which on new ones go elsewhere; 0 means no limit.",
         ),
+        Key::new(
+            "host",
+            Kind::Name,
+            "\"hall-1\"",
+            "The machine that it runs on, under the same name for all backends there: what `per_host` counts.",
+        ),
     ],
     sections: &[Section {
         name: "driver",

@@ -3,6 +3,7 @@
 //! The reader, the example, the JSON Schema and the reference of the documentation are all made from it.
 
 mod backend;
+mod budget;
 mod check;
 mod service;
 mod shared;
@@ -125,6 +126,25 @@ pub(super) enum Kind {
     Headers,
     /// Variables of an environment.
     Variables,
+    /// A URL of HTTP.
+    Url,
+    /// A group of `FleetLock`.
+    Group,
+    /// A text of visible characters.
+    Label,
+    /// Days of the week.
+    Days,
+    /// A time of day, to the minute.
+    TimeOfDay,
+    /// The name of a time zone.
+    TimeZone,
+    /// A number of backends, or a percentage of them.
+    Share,
+    /// A percentage, or a time.
+    Jitter {
+        /// At most this, in milliseconds.
+        most: u64,
+    },
 }
 
 impl Key {
@@ -171,7 +191,7 @@ pub(super) static ROOT: Section = Section {
     repeated: false,
     doc: "The file.",
     keys: &[],
-    sections: &[shared::CONTROLLER, shared::DATA_PLANE, service::SERVICE],
+    sections: &[shared::CONTROLLER, shared::DATA_PLANE, budget::BUDGET, service::SERVICE],
 };
 
 impl Section {
@@ -182,6 +202,11 @@ impl Section {
             (path, true) => format!("[[{path}]]"),
             (path, false) => format!("[{path}]"),
         }
+    }
+
+    /// Whether a table that may be repeated has to be there.
+    pub(super) fn is_needed(&self) -> bool {
+        self.path == "service.backend"
     }
 
     /// The names of all its keys and tables.

@@ -1,6 +1,7 @@
 //! Keys of `[[service]]`, its drain and its rejuvenation.
 
 use super::backend::BACKEND;
+use super::budget::{CEILING_BREAKS_WINDOW, JITTER, MAX_AGE, MIN_ACTIVE, WINDOW};
 use super::check::CHECK;
 use super::{DAY, HOUR, Key, Kind, SECOND, Section, millis};
 
@@ -105,6 +106,7 @@ pub(super) const SERVICE: Section = Section {
             "What a `ceiling` in percent is a percentage of. Left out: the smallest `memory_max` of its backends, \
              or else the machine's memory.",
         ),
+        MIN_ACTIVE,
     ],
     sections: &[CHECK, DRAIN, REJUVENATION, BACKEND],
 };
@@ -212,6 +214,9 @@ const REJUVENATION: Section = Section {
             "\"1s\"",
             "Wait before a failed start is tried again; it doubles up to 64 times this.",
         ),
+        MAX_AGE,
+        JITTER,
+        CEILING_BREAKS_WINDOW,
     ],
-    sections: &[],
+    sections: &[WINDOW],
 };

@@ -21,6 +21,8 @@ pub struct Backend {
     pub max_flows: Option<u32>,
     /// How it is restarted.
     pub driver: Driver,
+    /// The machine that it runs on, as the budget knows it.
+    pub host: Option<String>,
 }
 
 /// How a backend is restarted.

@@ -4,6 +4,7 @@
 //! belong to the chosen kind of service, check or driver is not there.
 
 mod backend;
+mod budget;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,9 +15,11 @@ use lb_common::pool::Policy;
 use serde::{Deserialize, Serialize};
 
 pub use self::backend::{Backend, CommandDriver, Driver, Process, Restart};
+pub use self::budget::{Budget, FleetLock, LockedFor, RejuvenationWindow, Share};
 use crate::check::Check;
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::names::ServiceName;
+use crate::recovery::Jitter;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Config {
     pub data_plane: DataPlane,
     /// The services in the order of the file; names and VIPs are unique.
     pub services: Vec<Service>,
+    /// How much may be rejuvenated at once over all of them.
+    pub budget: Budget,
 }
 
 /// Settings of the controller itself.
@@ -106,6 +111,8 @@ pub struct Service {
     pub rejuvenation: Rejuvenation,
     /// 1 to [`lb_common::pool::MEMBERS_MAX`], in the order of the file; names and addresses are unique within the service.
     pub backends: Vec<Backend>,
+    /// How many of them stay active when one is taken out; only of a pool.
+    pub min_active: Option<Share>,
 }
 
 /// A transport protocol.
@@ -211,7 +218,7 @@ pub enum Stragglers {
 }
 
 /// When a backend is renewed, and how long it may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejuvenation {
     /// Memory beyond which a backend asks to be renewed.
     pub ceiling: Ceiling,
@@ -231,6 +238,14 @@ pub struct Rejuvenation {
     pub ready_timeout: Duration,
     /// Wait before a failed start is tried again; it doubles up to 64 times this.
     pub retry: Duration,
+    /// A backend that has run for this long is renewed.
+    pub max_age: Option<Duration>,
+    /// How much earlier that may be.
+    pub jitter: Jitter,
+    /// When rules may rejuvenate; at all times if there is none.
+    pub windows: Vec<RejuvenationWindow>,
+    /// Whether a ceiling may at other times, too.
+    pub ceiling_breaks_window: bool,
 }
 
 /// A limit of memory.

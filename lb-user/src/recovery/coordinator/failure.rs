@@ -92,6 +92,9 @@ impl Coordinator {
 
     /// The active backend is unfit: back to the old one if it still drains, else on to a standby.
     pub(super) fn lose_active(&mut self, name: &BackendName, reason: Reason, why: &str, now: Now) {
+        if self.maintenance {
+            return self.step_aside(name, why, now);
+        }
         if self.roll_back(name, &reason, why, now) {
             return;
         }
@@ -157,7 +160,7 @@ impl Coordinator {
         let cycle = self.cycle.as_ref()?;
         let old = self.backends.get(&cycle.from)?;
         let drains = old.instance.is_some() && matches!(old.state, State::Draining | State::Drained);
-        let was_fit = matches!(cycle.reason, Reason::Ceiling { .. } | Reason::Operator);
+        let was_fit = cycle.reason.is_planned();
         let observed = now.ms_since(cycle.begun) <= self.policy.observation_ms;
         let trusted = was_fit && observed && !old.has_fallen(&self.policy);
         (drains && (trusted || old.is_ready(&self.policy, now))).then(|| cycle.clone())

@@ -169,7 +169,7 @@ impl Coordinator {
     fn drains_instead(&mut self, name: &BackendName, now: Now) -> bool {
         let has_worked = self.backends.get(name).is_some_and(|backend| backend.has_worked);
         let Some(active) = self.fit_active().next().filter(|_| has_worked).cloned() else { return false };
-        if self.cycle.is_none() {
+        if self.cycle.is_none() && !self.maintenance {
             let reason = Reason::Unhealthy { finding: self.finding_of(name) };
             self.begin_cycle(name, Some(&active), reason, None, now);
         }
@@ -192,6 +192,9 @@ impl Coordinator {
             let finding = self.backends.get(&name).and_then(|backend| backend.last_finding.as_ref());
             let why = finding.map_or_else(|| "not checked yet".to_owned(), ToString::to_string);
             self.fail(&name, format!("not ready in time: {why}"), now);
+        }
+        if self.maintenance {
+            return;
         }
         let due = self.names_where(|b| {
             b.state == State::Failed && b.retry_at.is_some_and(|at| now.boot_ms >= at.boot_ms)

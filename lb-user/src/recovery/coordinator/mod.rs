@@ -11,11 +11,15 @@
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.
 //! 7. Who is held out by an operator is neither started, nor stopped, nor given new flows.
+//! 8. In maintenance nobody is stopped, but for a rejuvenation that was under way, or by an operator's word.
+//! 9. Rules rejuvenate only in a window, unless a ceiling may break it.
 
 mod drain;
 mod failure;
 mod hold;
+mod leave;
 mod lives;
+mod maintenance;
 mod pool;
 mod resume;
 mod trigger;
@@ -23,6 +27,7 @@ mod trigger;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backend::{Backend, State};
+use super::budget::{Leave, Wish};
 use super::cycle::Cycle;
 use super::event::Event;
 use super::journal::{Record, Standing};
@@ -30,6 +35,8 @@ use super::message::{Input, Output, Steering};
 use super::policy::Policy;
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
+
+use leave::Pending;
 
 /// Decides for one service; see the [module](super).
 #[derive(Clone, Debug)]
@@ -46,6 +53,16 @@ pub struct Coordinator {
     journal_error: Option<String>,
     /// What a wanted rejuvenation waits for, as last said.
     waits_for: Option<String>,
+    /// The same with all that changes in it, as of the last step.
+    waits: Option<String>,
+    /// An operator wants no automatic action.
+    maintenance: bool,
+    /// What an operator has asked for and has not begun.
+    pending: Option<Pending>,
+    /// What would begin if it had leave to.
+    wish: Option<Wish>,
+    /// The answer to a wish.
+    leave: Option<(Wish, Leave)>,
     out: Vec<Output>,
 }
 
@@ -67,7 +84,12 @@ impl Coordinator {
                 (backend.held, backend.state) = (true, State::Maintenance);
             }
         }
-        let starting = backends.iter().filter(|(_, backend)| !backend.held);
+        if standing.maintenance {
+            for backend in backends.values_mut().filter(|backend| !backend.held) {
+                backend.state = State::Failed;
+            }
+        }
+        let starting = backends.iter().filter(|(_, backend)| backend.state == State::Starting);
         let starts = starting.map(|(name, _)| Output::Start(name.clone())).collect();
         let coordinator = Self {
             service,
@@ -80,6 +102,11 @@ impl Coordinator {
             last_handover: None,
             journal_error: None,
             waits_for: None,
+            waits: None,
+            maintenance: standing.maintenance,
+            pending: None,
+            wish: None,
+            leave: None,
             out: Vec::new(),
         };
         (coordinator, starts)
@@ -102,7 +129,9 @@ impl Coordinator {
             }
             Input::Flows { backend, open } => self.flows(&backend, open, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
-            Input::Rejuvenate { request, backend } => self.requested(request, backend, now),
+            Input::Rejuvenate { request, backend, in_window } => {
+                self.requested(Pending { request, backend, in_window });
+            }
             Input::Drain { request, backend } => self.drain_requested(request, &backend, now),
             Input::Ready { request, backend } => self.ready_requested(request, &backend, now),
             Input::Pause { request } => self.pause_requested(request, true),
@@ -112,6 +141,8 @@ impl Coordinator {
                     backend.note_turns(turns);
                 }
             }
+            Input::Maintenance { request, on } => self.maintenance_requested(request, on, now),
+            Input::Leave(leave) => self.hear_leave(leave),
             Input::Cut => self.cut(now),
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
@@ -120,6 +151,8 @@ impl Coordinator {
                 return std::mem::take(&mut self.out);
             }
         }
+        (self.wish, self.waits) = (None, None);
+        self.watch_request(now);
         self.watch_drain(now);
         if self.policy.spread {
             self.watch_pool(now);
@@ -130,6 +163,7 @@ impl Coordinator {
         }
         self.watch_starts(now);
         self.watch_return(now);
+        self.forget_leave();
         std::mem::take(&mut self.out)
     }
 

@@ -58,7 +58,7 @@ impl Coordinator {
     /// A member lives and fails its checks: no new flows for it.
     fn eject(&mut self, name: &BackendName, now: Now) {
         let finding = self.finding_of(name);
-        if self.cycle.is_none() {
+        if self.cycle.is_none() && !self.maintenance {
             return self.begin_cycle(name, None, Reason::Unhealthy { finding }, None, now);
         }
         self.leave(name);
@@ -71,7 +71,7 @@ impl Coordinator {
         let undecided = |since| now.ms_since(since) > limit;
         let due = |b: &super::Backend| b.is_ejected() && (b.has_fallen(&self.policy) || undecided(b.since));
         let due = self.names_where(due).into_iter().next();
-        if let Some(name) = due.filter(|_| self.cycle.is_none()) {
+        if let Some(name) = due.filter(|_| self.cycle.is_none() && !self.maintenance) {
             let finding = self.finding_of(&name);
             self.begin_cycle(&name, None, Reason::Unhealthy { finding }, None, now);
         }
@@ -87,6 +87,11 @@ impl Coordinator {
     pub(super) fn lose_member(&mut self, name: &BackendName, reason: Reason, why: &str, now: Now) {
         if !self.has_enough() {
             self.undo(Some(name.clone()), why, now);
+        }
+        if self.maintenance {
+            self.leave(name);
+            self.refuse(name);
+            return self.leave_dead(name, why, now);
         }
         if self.cycle.is_none() {
             return self.begin_cycle(name, None, reason, None, now);
@@ -123,7 +128,7 @@ impl Coordinator {
 
     /// Renews the first active backend that has aged.
     pub(super) fn watch_pool_ceiling(&mut self, now: Now) {
-        if self.paused || self.cycle.is_some() || self.is_cooling(now) {
+        if self.rules_rest(now) {
             return;
         }
         let aged = self.fit_active().find_map(|name| Some((name.clone(), self.aged(name, now)?)));
@@ -142,7 +147,8 @@ impl Coordinator {
         };
         match why {
             Some(why) => self.wait(reason, why),
-            None => self.begin_cycle(&name, None, reason, None, now),
+            None if self.may_begin(&name, &reason, now) => self.begin_cycle(&name, None, reason, None, now),
+            None => {}
         }
     }
 

@@ -32,7 +32,7 @@ impl Coordinator {
     ) -> (Self, Vec<Output>) {
         let (mut this, _) = Self::new(service, policy, alive.keys().cloned(), &[], now);
         let standing = Standing::of(history);
-        this.paused = standing.paused;
+        (this.paused, this.maintenance) = (standing.paused, standing.maintenance);
         for name in &standing.held_out {
             if let Some(backend) = this.backends.get_mut(name) {
                 backend.held = true;
@@ -158,12 +158,20 @@ impl Coordinator {
             .filter(|name| dead(name) && !held.contains(name))
             .partition(|name| self.is_active(name));
         for name in others {
-            self.restart(name, FOUND_DEAD, now);
+            // What an earlier controller had begun to renew is the end of that.
+            let is_renewed = self.cycle.as_ref().is_some_and(|cycle| cycle.from == *name);
+            if self.maintenance && !is_renewed {
+                self.leave_dead(name, FOUND_DEAD, now);
+            } else {
+                self.restart(name, FOUND_DEAD, now);
+            }
         }
         for name in active {
             let reason = Reason::Died { status: FOUND_DEAD.into() };
             if self.policy.spread {
                 self.lose_member(name, reason, FOUND_DEAD, now);
+            } else if self.maintenance {
+                self.step_aside(name, FOUND_DEAD, now);
             } else if !self.roll_back(name, &reason, FOUND_DEAD, now) {
                 self.steer(BTreeSet::new(), self.draining());
                 self.restart(name, FOUND_DEAD, now);

@@ -74,11 +74,11 @@ struct Drain {
 /// The account.
 #[derive(Clone, Debug)]
 pub(super) struct Checker {
-    policy: Policy,
+    pub(super) policy: Policy,
     backends: BTreeMap<BackendName, Known>,
     ended: BTreeSet<(u32, u64)>,
     word: Steering,
-    durable: Vec<Record>,
+    pub(super) durable: Vec<Record>,
     drain: Option<Drain>,
     /// The life that each cycle has ended.
     restarted: BTreeMap<u64, Instance>,
@@ -86,6 +86,12 @@ pub(super) struct Checker {
     held_out: BTreeSet<BackendName>,
     /// Whom they were said to hold out no more, though that could perhaps not be written down.
     released: BTreeSet<BackendName>,
+    /// Operators leave no action to Baton.
+    pub(super) maintenance: bool,
+    /// The backend of the rejuvenation that is under way.
+    pub(super) cycle_of: Option<(u64, BackendName)>,
+    /// Whom they took back, who may be dead and is started again then.
+    pub(super) taken_back: BTreeSet<BackendName>,
 }
 
 impl Checker {
@@ -101,6 +107,9 @@ impl Checker {
             restarted: BTreeMap::new(),
             held_out: BTreeSet::new(),
             released: BTreeSet::new(),
+            maintenance: false,
+            cycle_of: None,
+            taken_back: BTreeSet::new(),
         }
     }
 
@@ -150,13 +159,15 @@ impl Checker {
                     drain.deadline_ms = drain.deadline_ms.min(now.boot_ms);
                 }
             }
+            Input::Ready { backend, .. } => drop(self.taken_back.insert(backend.clone())),
             Input::Tick
             | Input::Sampled { .. }
             | Input::Rejuvenate { .. }
             | Input::Drain { .. }
-            | Input::Ready { .. }
             | Input::Pause { .. }
             | Input::Resume { .. }
+            | Input::Maintenance { .. }
+            | Input::Leave(_)
             | Input::Journal(_) => {}
         }
     }
@@ -196,6 +207,13 @@ impl Checker {
 
     /// A record is on disk.
     pub(super) fn store(&mut self, record: Record) {
+        match &record {
+            Record::MaintenanceBegan => self.maintenance = true,
+            Record::MaintenanceEnded => self.maintenance = false,
+            Record::Handover { cycle, from, .. } => self.cycle_of = Some((*cycle, from.clone())),
+            Record::Ended { cycle, .. } => self.forget_cycle(*cycle),
+            _ => {}
+        }
         self.durable.push(record);
     }
 
@@ -211,6 +229,7 @@ impl Checker {
         let goes_on =
             |drain: &Drain| matches!(last, Some(Record::Handover { cycle, .. }) if *cycle == drain.cycle);
         self.drain = self.drain.take().filter(goes_on);
+        self.cycle_of = self.open_cycle();
         // Whoever is still held out is said to be again.
         self.held_out.clear();
         self.released.clear();
@@ -224,6 +243,7 @@ impl Checker {
                 self.steer(new);
             }
             Output::Stop(name) => {
+                self.may_act(name)?;
                 self.may_stop(name, now)?;
                 let cycle = self.drain.as_ref().filter(|drain| drain.from == *name).map(|drain| drain.cycle);
                 // A death may be answered without a record, and then the number of its cycle is used again.
@@ -236,7 +256,10 @@ impl Checker {
                     }
                 }
             }
-            Output::Event(event) => self.hear_event(event, now),
+            Output::Event(event) => {
+                self.may_rule(event, now)?;
+                self.hear_event(event, now);
+            }
             Output::Start(name) => self.may_touch(name)?,
             Output::Refuse(name) if !self.is_dead(name, now) => {
                 return Err(format!("the flows of {name} are reset, and it is not dead"));
@@ -371,6 +394,11 @@ impl Checker {
     }
 
     fn hear_event(&mut self, event: &Event, now: Now) {
+        match event {
+            Event::Handover { cycle, from, .. } => self.cycle_of = Some((*cycle, from.clone())),
+            Event::RejuvenationEnded { cycle, .. } => self.forget_cycle(*cycle),
+            _ => {}
+        }
         match event {
             Event::Handover { cycle, from, to, reason }
                 if !matches!(reason, Reason::Died { .. })
@@ -537,7 +565,8 @@ impl Checker {
     fn can_return_to(&self, name: &BackendName, now: Now) -> bool {
         let known = &self.backends[name];
         self.drain.as_ref().is_some_and(|drain| {
-            let was_fit = matches!(drain.reason, Reason::Ceiling { .. } | Reason::Operator);
+            let was_fit =
+                matches!(drain.reason, Reason::Ceiling { .. } | Reason::Age { .. } | Reason::Operator);
             let observed = now.ms_since(drain.begun) <= self.policy.observation_ms;
             drain.from == *name
                 && !known.stopping

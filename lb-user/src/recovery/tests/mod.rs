@@ -2,15 +2,20 @@
 //! full of faults whose every step is held against what must always be so.
 
 mod broken;
+mod budget;
 mod dead;
 mod failures;
 mod invariants;
+mod maintenance;
 mod pools;
 mod resumption;
+mod rules;
 mod scenarios;
+mod services;
 mod simulation;
 mod table;
 mod verbs;
+mod windows;
 mod world;
 
 use super::message::{Finding, Instance};

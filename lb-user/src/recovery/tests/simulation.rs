@@ -194,6 +194,10 @@ fn disturb(world: &mut World, names: &[&str]) {
         89..92 => drop(world.ready(who)),
         92..93 => drop(world.pause()),
         93..95 => drop(world.resume_rules()),
+        95..97 => {
+            let on = world.rng.random();
+            world.maintain(on);
+        }
         _ => {
             if let Some(life) = &mut world.machine(who).life {
                 life.memory += 250;
@@ -218,6 +222,7 @@ fn calm(world: &mut World, names: &[&str]) {
         world.ready(name);
     }
     world.resume_rules();
+    world.maintain(false);
 }
 
 fn in_order(world: &World) {

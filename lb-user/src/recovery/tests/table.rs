@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::world::World;
 use super::{instance, name, policy, refused};
 use crate::flow_counts::OpenFlows;
+use crate::recovery::budget::Leave;
 use crate::recovery::event::Event;
 use crate::recovery::{CutFlow, Input, Output, State};
 
@@ -44,7 +45,10 @@ fn inputs(world: &World) -> Vec<Input> {
     let mut inputs = vec![
         Input::Tick,
         Input::StartFailed { backend: backend(), error: "no such file".into() },
-        Input::Rejuvenate { request: 77, backend: None },
+        Input::Rejuvenate { request: 77, backend: None, in_window: false },
+        Input::Maintenance { request: 77, on: true },
+        Input::Maintenance { request: 77, on: false },
+        Input::Leave(Leave::Granted),
         Input::Drain { request: 77, backend: backend() },
         Input::Drain { request: 77, backend: name("stranger") },
         Input::Ready { request: 77, backend: backend() },

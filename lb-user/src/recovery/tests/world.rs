@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 
 use super::invariants::{Checker, Verdict};
 use super::name;
+use super::services::Purse;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 use crate::names::BackendName;
@@ -95,6 +96,8 @@ pub(super) struct World {
     pub(super) traces: bool,
     /// Inputs that the coordinator was told.
     pub(super) steps: u64,
+    /// Its share of a budget, if it has one.
+    pub(super) purse: Option<Purse>,
     requests: RequestId,
     agenda: BTreeMap<(u64, u64), Happening>,
     serial: u64,
@@ -128,6 +131,7 @@ impl World {
             orders: Vec::new(),
             traces: false,
             steps: 0,
+            purse: None,
             requests: 0,
             agenda: BTreeMap::new(),
             serial: 0,
@@ -193,12 +197,12 @@ impl World {
 
     /// An operator asks for a rejuvenation.
     pub(super) fn rejuvenate(&mut self) -> RequestId {
-        self.ask(|request| Input::Rejuvenate { request, backend: None })
+        self.ask(|request| Input::Rejuvenate { request, backend: None, in_window: false })
     }
 
     /// An operator asks for a rejuvenation of one backend.
     pub(super) fn rejuvenate_one(&mut self, backend: &str) -> RequestId {
-        self.ask(|request| Input::Rejuvenate { request, backend: Some(name(backend)) })
+        self.ask(|request| Input::Rejuvenate { request, backend: Some(name(backend)), in_window: false })
     }
 
     /// An operator wants a backend held out.
@@ -209,6 +213,21 @@ impl World {
     /// An operator takes a backend back.
     pub(super) fn ready(&mut self, backend: &str) -> RequestId {
         self.ask(|request| Input::Ready { request, backend: name(backend) })
+    }
+
+    /// An operator asks for a rejuvenation in a window.
+    pub(super) fn rejuvenate_in_window(&mut self) -> RequestId {
+        self.ask(|request| Input::Rejuvenate { request, backend: None, in_window: true })
+    }
+
+    /// An operator leaves no action to Baton, or again.
+    pub(super) fn maintain(&mut self, on: bool) -> RequestId {
+        self.ask(|request| Input::Maintenance { request, on })
+    }
+
+    /// The wall clock is set.
+    pub(super) fn set_clock(&mut self, unix_ms: u64) {
+        self.now.unix_ms = unix_ms;
     }
 
     /// An operator wants no automatic rejuvenation.
@@ -284,10 +303,25 @@ impl World {
         }
         self.carry_out(outputs).unwrap();
         self.checker.settled(&self.coordinator, self.now).unwrap();
+        // How it stands is known to the budget before anybody else asks.
+        if let Some(purse) = &self.purse {
+            purse.ask(&self.coordinator, self.now);
+        }
     }
 
-    /// Gives one input, as the runtime does: a step counts only if its records are on disk.
+    /// Gives one input, and then the budget's answers.
     pub(super) fn tell(&mut self, input: &Input) {
+        self.tell_once(input);
+        while let Some(leave) = self.purse.as_ref().and_then(|purse| purse.ask(&self.coordinator, self.now)) {
+            if self.coordinator.heard(&leave) {
+                break;
+            }
+            self.tell_once(&Input::Leave(leave));
+        }
+    }
+
+    /// As the runtime does: a step counts only if its records are on disk.
+    fn tell_once(&mut self, input: &Input) {
         self.trace(input);
         self.steps += 1;
         self.checker.hear(input, self.now);
@@ -345,7 +379,12 @@ impl World {
                     let ms = self.rng.random_range(1..200);
                     self.later(ms, Happening::Ends(backend, cut));
                 }
-                Output::Event(event) => self.events.push(event),
+                Output::Event(event) => {
+                    if let Some(purse) = &self.purse {
+                        purse.hear(&event)?;
+                    }
+                    self.events.push(event);
+                }
                 Output::Report(report) => self.reports.push(*report),
                 Output::Answer { request, result } => {
                     let was_open = self.unanswered.remove(&request);
