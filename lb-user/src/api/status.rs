@@ -61,6 +61,25 @@ pub struct BackendStatus {
     /// of none are left out.
     #[serde(default)]
     pub first_byte: Vec<FirstByte>,
+    /// What its checks and the rules about them have come to.
+    #[serde(default)]
+    pub watch: WatchStatus,
+}
+
+/// What the checks of a backend and the rules about them have come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WatchStatus {
+    /// What its last check found wrong; absent if it passed.
+    pub finding: Option<String>,
+    /// How often it has failed its checks lately.
+    pub ejections: u32,
+    /// How long it stays out for that yet, in milliseconds.
+    pub stays_out_ms: u64,
+    /// How often it would have been taken out, were its check not in shadow.
+    pub shadow_ejections: u64,
+    /// How often it would have been renewed, were the ceiling not in shadow.
+    pub shadow_rejuvenations: u64,
 }
 
 /// Responses that began within the same power of two of time.

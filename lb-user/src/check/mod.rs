@@ -6,10 +6,12 @@
 mod http;
 mod judge;
 mod kind;
+mod pace;
 mod pattern;
 pub mod payload;
 mod script;
 mod socket;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,9 +27,11 @@ use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::recovery::Finding;
 
-pub use judge::{Judge, Judgement, Timing, Verdict, Window};
+pub use judge::{Judge, Judgement, Timing};
 pub use kind::{Check, CheckError, GOOD_STATUS, HttpCheck, PAYLOAD_MAX, ScriptCheck, TlsCheck, UdpCheck};
+pub use pace::{Ended, Paces, SlowRule};
 pub use pattern::{BodyPattern, PatternError};
+pub use tally::{Rule, Tally, Verdict, Window};
 
 /// Of an answer that is not the one wanted, so many characters are shown.
 const SHOWN: usize = 80;

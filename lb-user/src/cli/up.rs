@@ -17,7 +17,7 @@ use super::{UsageError, runtime};
 use crate::check::Check;
 use crate::config::{
     self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Rejuvenation, ServiceCheck,
-    Stragglers, Tracking, UdpDrain,
+    Stragglers, Tracking, UdpDrain, Watch,
 };
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::driver::netns::{DEFAULT_POOL, backend_names};
@@ -152,6 +152,7 @@ impl UpArgs {
                 timeout: CHECK_LIMIT,
                 rise: policy.rise,
                 fall: policy.fall,
+                watch: Watch::default(),
             },
             drain: Drain {
                 deadline: self.drain_deadline,
@@ -162,6 +163,7 @@ impl UpArgs {
                 ceiling: Ceiling::Percent(self.ceiling),
                 ceiling_hits: policy.ceiling_hits,
                 ceiling_window: policy.ceiling_window,
+                ceiling_shadow: policy.ceiling_shadow,
                 probe_interval: self.probe_period,
                 cooldown: Duration::from_millis(policy.cooldown_ms),
                 min_uptime: Duration::from_millis(policy.min_uptime_ms),

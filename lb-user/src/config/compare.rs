@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::types::{Backend, Config, DataPlane, Driver, Process, Service, ServiceCheck};
+use super::types::{Backend, Config, DataPlane, Driver, Process, Service, ServiceCheck, Watch};
 use crate::names::{BackendName, ServiceName};
 
 /// One thing that has changed.
@@ -192,7 +192,8 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
 }
 
 fn check(service: &ServiceName, old: &ServiceCheck, new: &ServiceCheck, changes: &mut Vec<Change>) {
-    let ServiceCheck { what, interval, fast_interval, timeout, rise, fall } = old;
+    let ServiceCheck { what, interval, fast_interval, timeout, rise, fall, watch } = old;
+    let Watch { window, fall_ignored, slow, ejection, shadow } = watch;
     let keys = [
         ("type", *what != new.what, Effect::InPlace),
         ("interval", *interval != new.interval, Effect::InPlace),
@@ -200,6 +201,11 @@ fn check(service: &ServiceName, old: &ServiceCheck, new: &ServiceCheck, changes:
         ("timeout", *timeout != new.timeout, Effect::InPlace),
         ("rise", *rise != new.rise, Effect::InPlace),
         ("fall", *fall != new.fall, Effect::InPlace),
+        ("fall_window", *window != new.watch.window, Effect::InPlace),
+        ("fall_ignored", *fall_ignored != new.watch.fall_ignored, Effect::InPlace),
+        ("slow_factor", *slow != new.watch.slow, Effect::InPlace),
+        ("ejection_step", *ejection != new.watch.ejection, Effect::InPlace),
+        ("shadow", *shadow != new.watch.shadow, Effect::InPlace),
     ];
     note(&Subject::Check(service.clone()), keys, changes);
 }

@@ -122,6 +122,29 @@ pub enum Event {
         /// What the system said.
         error: String,
     },
+    /// A backend has failed its checks again and again, and is kept out for some time.
+    StaysOut {
+        /// The backend.
+        backend: BackendName,
+        /// How often it has failed them lately.
+        times: u32,
+        /// For so long, in milliseconds.
+        for_ms: u64,
+    },
+    /// A backend has failed its checks and would be taken out, were that not only spoken of.
+    WouldEject {
+        /// The backend.
+        backend: BackendName,
+        /// What the last check found.
+        finding: String,
+    },
+    /// A backend would be renewed, were that not only spoken of.
+    WouldRejuvenate {
+        /// The backend.
+        backend: BackendName,
+        /// Why.
+        reason: Reason,
+    },
 }
 
 impl fmt::Display for Event {
@@ -162,6 +185,16 @@ impl fmt::Display for Event {
             Self::Resumed => write!(f, "resumed: rejuvenations are left to the rules"),
             Self::JournalFailed { error } => {
                 write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
+            }
+            Self::StaysOut { backend, times, for_ms } => {
+                let seconds = *for_ms as f64 / 1000.0;
+                write!(f, "{backend}: failed its checks {times} times lately, stays out for {seconds:.1} s")
+            }
+            Self::WouldEject { backend, finding } => {
+                write!(f, "{backend}: would be taken out ({finding}), and is not: its check is in shadow")
+            }
+            Self::WouldRejuvenate { backend, reason } => {
+                write!(f, "{backend}: would be renewed ({reason}), and is not: the ceiling is in shadow")
             }
         }
     }

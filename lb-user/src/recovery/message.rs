@@ -52,6 +52,13 @@ pub enum Finding {
     Unreachable(String),
     /// The check itself could not be made, so it says nothing about the backend.
     Unchecked(String),
+    /// An answer as it should be, long after the time that it usually takes.
+    Slow {
+        /// How long the check took, in milliseconds.
+        took_ms: u64,
+        /// How long it usually takes, in milliseconds.
+        usual_ms: u64,
+    },
 }
 
 impl Finding {
@@ -69,6 +76,9 @@ impl fmt::Display for Finding {
             Self::WrongAnswer(what) => write!(f, "wrong answer: {what}"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
             Self::Unchecked(why) => write!(f, "the check could not be made: {why}"),
+            Self::Slow { took_ms, usual_ms } => {
+                write!(f, "slow: answered after {took_ms} ms, usually {usual_ms} ms")
+            }
         }
     }
 }
@@ -216,6 +226,14 @@ pub enum Input {
     Cut,
     /// The journal can be written, or not any more and why.
     Journal(Result<(), String>),
+    /// What the packet path counted for a backend, told right before a failed check of it like
+    /// [`Input::Answered`]: whether clients ask for answers at all.
+    Asked {
+        /// The backend.
+        backend: BackendName,
+        /// Flows that clients have begun with it, ever.
+        flows: u64,
+    },
 }
 
 /// What to do, in this order.

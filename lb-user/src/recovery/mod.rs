@@ -7,7 +7,9 @@
 mod backend;
 mod coordinator;
 mod cycle;
+mod ejections;
 pub mod event;
+mod evidence;
 pub mod journal;
 mod message;
 mod policy;
@@ -16,6 +18,6 @@ pub mod report;
 mod tests;
 
 pub use backend::State;
-pub use coordinator::Coordinator;
+pub use coordinator::{Coordinator, Standing};
 pub use message::{CutFlow, Finding, Input, Instance, Output, RequestId, Steering};
 pub use policy::{Policy, Stragglers};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{Rule, Window};
 use crate::clock::Now;
 
 /// The deadline of a drain that has none.
@@ -63,6 +64,20 @@ pub struct Policy {
     pub ready_deadline_ms: u64,
     /// Wait before a failed start is tried again; it doubles up to 64 times this.
     pub retry_ms: u64,
+    /// Failures among the last checks that make a backend unfit although passes are among them.
+    pub fall_window: Option<Window>,
+    /// Failed checks in a row that make it unfit if clients asked it meanwhile and none was answered (1 or more).
+    pub fall_ignored: u32,
+    /// Each time but the first that a backend fails its checks, it stays out so much longer.
+    pub ejection_step_ms: u64,
+    /// And never longer than this.
+    pub ejection_most_ms: u64,
+    /// Each time that it has been fit for so long, one of the times is forgotten (1 or more).
+    pub ejection_forget_ms: u64,
+    /// A backend that fails its checks is only spoken of.
+    pub check_shadow: bool,
+    /// A rejuvenation that the ceiling asks for is only spoken of.
+    pub ceiling_shadow: bool,
 }
 
 impl Default for Policy {
@@ -87,6 +102,13 @@ impl Default for Policy {
             observation_ms: 10_000,
             ready_deadline_ms: 60_000,
             retry_ms: 1_000,
+            fall_window: None,
+            fall_ignored: 2,
+            ejection_step_ms: 10_000,
+            ejection_most_ms: 300_000,
+            ejection_forget_ms: 600_000,
+            check_shadow: false,
+            ceiling_shadow: false,
         }
     }
 }
@@ -95,6 +117,11 @@ impl Policy {
     /// Bytes of memory beyond which a backend is over the ceiling.
     pub fn ceiling_bytes(&self) -> u64 {
         self.memory_limit_bytes / 100 * u64::from(self.ceiling_percent)
+    }
+
+    /// How many results of checks make a verdict.
+    pub fn rule(&self) -> Rule {
+        Rule { rise: self.rise, fall: self.fall, window: self.fall_window }
     }
 
     /// Backends that have to stay active when one is taken out.

@@ -130,6 +130,13 @@ pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Polic
         observation_ms: millis(renewal.observation),
         ready_deadline_ms: millis(renewal.ready_timeout),
         retry_ms: millis(renewal.retry),
+        fall_window: check.watch.window,
+        fall_ignored: check.watch.fall_ignored,
+        ejection_step_ms: millis(check.watch.ejection.step),
+        ejection_most_ms: millis(check.watch.ejection.most),
+        ejection_forget_ms: millis(check.watch.ejection.forget),
+        check_shadow: check.watch.shadow,
+        ceiling_shadow: renewal.ceiling_shadow,
         ..Policy::default()
     }
 }

@@ -14,8 +14,10 @@ use super::definition::STOP_GRACE;
 use super::history::History;
 use super::parts::Parts;
 use super::tasks::{self, Reporter};
+use super::watch::CheckEnd;
 use crate::api::server::{Command, Operated, Served};
 use crate::api::status::{Cut, Done};
+use crate::check::Paces;
 use crate::clock::Now;
 use crate::config;
 use crate::names::BackendName;
@@ -56,6 +58,10 @@ pub(super) struct Runtime {
     history: History,
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
+    /// Checks that have ended.
+    checks: mpsc::Receiver<CheckEnd>,
+    /// How quick the backends usually are.
+    pub(super) paces: Paces,
     reporter: Reporter,
     /// What watches the backends, for as long as the runtime is there.
     _watchers: JoinSet<()>,
@@ -100,13 +106,17 @@ impl Runtime {
             Coordinator::new(service.name.clone(), policy.clone(), names, &past.records, now)
         };
         let (reporter, inputs) = mpsc::channel(QUEUE);
+        let (checked, checks) = mpsc::channel(QUEUE);
+        let paces =
+            Paces::new(service.check.watch.slow, 2 * policy.check_period_ms + policy.check_timeout_ms);
         let mut watchers = JoinSet::new();
         let samples = parts
             .backends
             .iter()
             .map(|(name, backend)| {
                 let origin = &parts.origin;
-                let samples = tasks::watch_backend(name, backend, &service, origin, &reporter, &mut watchers);
+                let heard = tasks::Reporters { inputs: &reporter, checks: &checked };
+                let samples = tasks::watch_backend(name, backend, &service, origin, heard, &mut watchers);
                 (name.clone(), samples)
             })
             .collect();
@@ -121,6 +131,8 @@ impl Runtime {
             history,
             samples,
             inputs,
+            checks,
+            paces,
             reporter,
             actions: JoinSet::new(),
             _watchers: watchers,
@@ -159,11 +171,11 @@ impl Runtime {
                 }
                 Some(input) = self.inputs.recv() => {
                     self.check_first_start(&input)?;
-                    self.bring_evidence(&input);
                     self.refuse_survivors(&input);
                     self.forget_stopped(&input);
                     self.step(&input);
                 }
+                Some(end) = self.checks.recv() => self.check_ended(end),
                 Some(command) = self.commands.recv() => self.obey(command),
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
                 Some(_) = self.actions.join_next() => {}

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use lb_common::response::Times;
 
 use super::runtime::Runtime;
-use crate::api::status::{BackendStatus, FirstByte, PacketCount, ServiceStatus};
+use crate::api::status::{BackendStatus, FirstByte, PacketCount, ServiceStatus, WatchStatus};
 use crate::clock::Now;
 use crate::flow_counts::FlowCounts;
 use crate::names::BackendName;
-use crate::recovery::State;
+use crate::recovery::{Standing, State};
 
 impl Runtime {
     pub(super) fn status(&self) -> ServiceStatus {
@@ -61,8 +61,14 @@ impl Runtime {
             flows_total: counters.flows_new,
             counters: counters.named().map(|(counter, count, _)| (counter.to_owned(), count)).collect(),
             first_byte: first_byte(&times),
+            watch: self.coordinator.standing(name, Now::read()).map(watch).unwrap_or_default(),
         })
     }
+}
+
+fn watch(standing: Standing) -> WatchStatus {
+    let Standing { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations } = standing;
+    WatchStatus { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations }
 }
 
 fn first_byte(times: &Times) -> Vec<FirstByte> {

@@ -9,7 +9,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::definition::millis;
 use super::parts::BackendParts;
-use crate::check::{self, Judge, Target, Timing};
+use super::watch::{CheckEnd, without_prober};
+use crate::check::{self, Judge, Rule, Target, Timing};
 use crate::clock::Now;
 use crate::config;
 use crate::driver::Driver;
@@ -22,6 +23,13 @@ use crate::recovery::{CutFlow, Finding, Input, Instance};
 /// What a task has to tell.
 pub(super) type Reporter = mpsc::Sender<Input>;
 
+/// Whom the tasks that watch a backend tell what they see.
+#[derive(Clone, Copy)]
+pub(super) struct Reporters<'r> {
+    pub(super) inputs: &'r Reporter,
+    pub(super) checks: &'r mpsc::Sender<CheckEnd>,
+}
+
 /// Keeps the checks of backends that were started together from falling into step, in percent.
 const CHECK_JITTER_PERCENT: u8 = 10;
 /// How often new output of the commands is looked for.
@@ -33,7 +41,7 @@ pub(super) fn watch_backend(
     parts: &BackendParts,
     service: &config::Service,
     origin: &Arc<NetnsHandle>,
-    reporter: &Reporter,
+    reporters: Reporters<'_>,
     watchers: &mut JoinSet<()>,
 ) -> watch::Receiver<Option<probe::Sample>> {
     let (sampled, samples) = watch::channel(None);
@@ -41,10 +49,11 @@ pub(super) fn watch_backend(
         name.clone(),
         parts.driver.clone(),
         Question::of(name, parts, service, origin),
-        reporter.clone(),
+        reporters.checks.clone(),
     ));
     let period = service.rejuvenation.probe_interval;
-    watchers.spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter.clone(), sampled));
+    let reporter = reporters.inputs.clone();
+    watchers.spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter, sampled));
     if let Some(tail) = parts.driver.tail() {
         watchers.spawn(show_output(name.clone(), tail));
     }
@@ -77,9 +86,7 @@ impl Question {
             fast_interval_ms: millis(check.fast_interval),
             timeout_ms: millis(check.timeout),
             jitter_percent: CHECK_JITTER_PERCENT,
-            rise: check.rise,
-            fall: check.fall,
-            window: None,
+            rule: Rule { rise: check.rise, fall: check.fall, window: check.watch.window },
         };
         Self { what: check.what.clone(), origin: Arc::clone(origin), target, timing }
     }
@@ -92,13 +99,20 @@ impl Question {
     }
 }
 
-async fn check_forever(backend: BackendName, driver: Driver, question: Question, reporter: Reporter) {
+async fn check_forever(
+    backend: BackendName,
+    driver: Driver,
+    question: Question,
+    reporter: mpsc::Sender<CheckEnd>,
+) {
     let mut judge = Judge::new(question.timing, question.seed());
     let limit = Duration::from_millis(question.timing.timeout_ms);
     let mut life = None;
     let mut next = judge.first(Now::read());
     loop {
         sleep(Duration::from_millis(next.ms_since(Now::read()))).await;
+        let begun = Now::read();
+        let late = Duration::from_millis(begun.ms_since(next));
         let alive = driver.alive();
         if alive != life {
             judge.forget();
@@ -111,6 +125,8 @@ async fn check_forever(backend: BackendName, driver: Driver, question: Question,
         let target = question.target.clone();
         let result = check::run(&question.what, &question.origin, target, limit).await;
         let now = Now::read();
+        let took = Duration::from_millis(now.ms_since(begun));
+        let result = without_prober(result, late, took, limit);
         next = match &result {
             Err(Finding::Unchecked(_)) => judge.again(now),
             seen => {
@@ -121,7 +137,7 @@ async fn check_forever(backend: BackendName, driver: Driver, question: Question,
                 judgement.next
             }
         };
-        if reporter.send(Input::Checked { backend: backend.clone(), instance, result }).await.is_err() {
+        if reporter.send(CheckEnd { backend: backend.clone(), instance, result, took }).await.is_err() {
             return;
         }
     }

@@ -106,6 +106,7 @@ fn rejuvenation(fields: &Fields, findings: &mut Findings<'_>) -> Option<Rejuvena
         ceiling: fields.ceiling("ceiling")?,
         ceiling_hits: hits?,
         ceiling_window: window?,
+        ceiling_shadow: fields.flag("ceiling_shadow")?,
         probe_interval: fields.duration("probe_interval")?,
         cooldown: fields.duration("cooldown")?,
         min_uptime: fields.duration("min_uptime")?,

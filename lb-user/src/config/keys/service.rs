@@ -181,6 +181,12 @@ const REJUVENATION: Section = Section {
             "3",
             "The samples among which `ceiling_hits` are counted.",
         ),
+        Key::with_default(
+            "ceiling_shadow",
+            Kind::Flag,
+            "false",
+            "Whether a rejuvenation that the ceiling asks for is only spoken of, in events and in `baton status`.",
+        ),
         Key::with_default("probe_interval", millis(100, HOUR), "\"5s\"", "Time between samples of memory."),
         Key::with_default(
             "cooldown",

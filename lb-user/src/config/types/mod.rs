@@ -4,6 +4,7 @@
 //! belong to the chosen kind of service, check or driver is not there.
 
 mod backend;
+mod watch;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,6 +15,7 @@ use lb_common::pool::Policy;
 use serde::{Deserialize, Serialize};
 
 pub use self::backend::{Backend, CommandDriver, Driver, Process, Restart};
+pub use self::watch::{Ejection, Watch};
 use crate::check::Check;
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::names::ServiceName;
@@ -187,6 +189,8 @@ pub struct ServiceCheck {
     pub rise: u32,
     /// Failed checks in a row that make it unfit (1 or more).
     pub fall: u32,
+    /// What else is made of the results.
+    pub watch: Watch,
 }
 
 /// How a backend gets rid of its flows.
@@ -219,6 +223,8 @@ pub struct Rejuvenation {
     pub ceiling_hits: u32,
     /// ...among this many last ones.
     pub ceiling_window: u32,
+    /// Whether a rejuvenation that the ceiling asks for is only spoken of.
+    pub ceiling_shadow: bool,
     /// Time between samples.
     pub probe_interval: Duration,
     /// No automatic rejuvenation within this time after a handover.

@@ -166,7 +166,8 @@ impl Coordinator {
         let late = self.cycle.take_if(|cycle| cycle.stopping.is_some_and(|at| now.ms_since(at) > limit));
         if let Some(cycle) = late {
             let old = self.backends.get(&cycle.from);
-            let finding = old.and_then(|backend| backend.last_finding.as_ref()).map(ToString::to_string);
+            let finding =
+                old.and_then(|backend| backend.evidence.last_finding.as_ref()).map(ToString::to_string);
             self.end_cycle(cycle, Outcome::NotReady, finding, now);
         }
     }

@@ -38,7 +38,7 @@ impl Coordinator {
 
     /// What the last check of a backend found wrong.
     pub(super) fn finding_of(&self, name: &BackendName) -> String {
-        let finding = self.backends.get(name).and_then(|backend| backend.last_finding.as_ref());
+        let finding = self.backends.get(name).and_then(|backend| backend.evidence.last_finding.as_ref());
         finding.map_or_else(|| "it fails its checks now and then".to_owned(), ToString::to_string)
     }
 

@@ -72,11 +72,18 @@ impl Coordinator {
         if backend.instance != Some(instance) {
             return;
         }
-        backend.note_check(result, now);
+        backend.evidence.note_check(result, &self.policy, now);
+        self.note_fall(name, now);
+        let has_enough = self.has_enough();
+        let Some(backend) = self.backends.get_mut(name) else { return };
         match backend.state {
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
                 backend.attempts = 0;
                 if self.policy.spread {
+                    if has_enough && backend.is_kept_out(&self.policy, now) {
+                        // What there was to do about it has been done.
+                        return self.rejoined(name, now);
+                    }
                     self.join(name, None, now);
                 } else {
                     self.set_state(name, State::Standby, None, now);
@@ -84,7 +91,7 @@ impl Coordinator {
                 self.rejoined(name, now);
             }
             State::Standby if backend.has_fallen(&self.policy) => {
-                let why = backend.last_finding.as_ref().map(ToString::to_string);
+                let why = backend.evidence.last_finding.as_ref().map(ToString::to_string);
                 self.set_state(name, State::Starting, why, now);
             }
             _ => {}
@@ -183,13 +190,14 @@ impl Coordinator {
                 && b.instance.is_some()
                 // The pool deals with those: they may have flows.
                 && !(self.policy.spread && b.has_worked)
+                && !b.is_ready(&self.policy, now)
                 && now.ms_since(b.since) > self.policy.ready_deadline_ms
         });
         for name in stuck {
             if self.drains_instead(&name, now) {
                 continue;
             }
-            let finding = self.backends.get(&name).and_then(|backend| backend.last_finding.as_ref());
+            let finding = self.backends.get(&name).and_then(|backend| backend.evidence.last_finding.as_ref());
             let why = finding.map_or_else(|| "not checked yet".to_owned(), ToString::to_string);
             self.fail(&name, format!("not ready in time: {why}"), now);
         }

@@ -18,14 +18,16 @@ mod hold;
 mod lives;
 mod pool;
 mod resume;
+mod shadow;
 mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::shadow::Standing;
 use super::backend::{Backend, State};
 use super::cycle::Cycle;
 use super::event::Event;
-use super::journal::{Record, Standing};
+use super::journal::{self, Record};
 use super::message::{Input, Output, Steering};
 use super::policy::Policy;
 use crate::clock::Now;
@@ -59,7 +61,7 @@ impl Coordinator {
         history: &[Record],
         now: Now,
     ) -> (Self, Vec<Output>) {
-        let standing = Standing::of(history);
+        let standing = journal::Standing::of(history);
         let mut backends: BTreeMap<_, _> =
             backends.into_iter().map(|name| (name, Backend::new(now))).collect();
         for name in &standing.held_out {
@@ -109,10 +111,15 @@ impl Coordinator {
             Input::Resume { request } => self.pause_requested(request, false),
             Input::Answered { backend, turns } => {
                 if let Some(backend) = self.backends.get_mut(&backend) {
-                    backend.note_turns(turns);
+                    backend.evidence.note_turns(turns);
                 }
             }
             Input::Cut => self.cut(now),
+            Input::Asked { backend, flows } => {
+                if let Some(backend) = self.backends.get_mut(&backend) {
+                    backend.evidence.note_asked(flows);
+                }
+            }
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
             Input::Journal(result) => {

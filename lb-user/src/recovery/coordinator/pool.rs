@@ -49,9 +49,24 @@ impl Coordinator {
                 self.join(&name, Some("too few pass their checks, so all who live serve".into()), now);
             }
         }
+        self.readmit(now);
     }
 
-    fn has_enough(&self) -> bool {
+    /// Takes back those who stayed out for failing again and again and are ready, when that is over or they are
+    /// needed.
+    fn readmit(&mut self, now: Now) {
+        let has_enough = self.has_enough();
+        let due = self.names_where(|b| {
+            let is_over = b.ejections.left_ms(now) == 0 || !has_enough;
+            b.state == State::Starting && b.is_ready(&self.policy, now) && is_over
+        });
+        for name in due {
+            self.join(&name, None, now);
+            self.rejoined(&name, now);
+        }
+    }
+
+    pub(super) fn has_enough(&self) -> bool {
         self.fit_active().count() >= self.policy.floor()
     }
 
@@ -69,7 +84,10 @@ impl Coordinator {
     fn renew_ejected(&mut self, now: Now) {
         let limit = self.policy.ready_deadline_ms;
         let undecided = |since| now.ms_since(since) > limit;
-        let due = |b: &super::Backend| b.is_ejected() && (b.has_fallen(&self.policy) || undecided(b.since));
+        let due = |b: &super::Backend| {
+            let waits = undecided(b.since) && !b.is_ready(&self.policy, now);
+            b.is_ejected() && (b.has_fallen(&self.policy) || waits)
+        };
         let due = self.names_where(due).into_iter().next();
         if let Some(name) = due.filter(|_| self.cycle.is_none()) {
             let finding = self.finding_of(&name);
@@ -123,7 +141,7 @@ impl Coordinator {
 
     /// Renews the first active backend that has aged.
     pub(super) fn watch_pool_ceiling(&mut self, now: Now) {
-        if self.paused || self.cycle.is_some() || self.is_cooling(now) {
+        if self.is_ceiling_in_shadow(now) || self.paused || self.cycle.is_some() || self.is_cooling(now) {
             return;
         }
         let aged = self.fit_active().find_map(|name| Some((name.clone(), self.aged(name, now)?)));

@@ -81,12 +81,13 @@ impl Coordinator {
         Some(format!("{name} is {}, and two must not be out at once: wait until it is back", backend.state))
     }
 
-    /// A standby that a handover to is safe at this moment, one below the ceiling first.
+    /// A standby that a handover to is safe at this moment; one that has failed often, or is beyond the ceiling,
+    /// comes last.
     pub(super) fn ready_standby(&self, now: Now) -> Option<BackendName> {
         self.backends
             .iter()
             .filter(|(_, b)| b.state == State::Standby && b.is_ready(&self.policy, now))
-            .min_by_key(|(_, b)| b.over_ceiling(&self.policy).is_some())
+            .min_by_key(|(_, b)| (b.ejections.left_ms(now) > 0, b.over_ceiling(&self.policy).is_some()))
             .map(|(name, _)| name.clone())
     }
 
@@ -96,7 +97,7 @@ impl Coordinator {
             .iter()
             .filter(|(name, _)| !self.is_active(name))
             .map(|(name, backend)| {
-                let finding = backend.last_finding.as_ref().map_or_else(
+                let finding = backend.evidence.last_finding.as_ref().map_or_else(
                     || format!("for {:.1} s", now.ms_since(backend.since) as f64 / 1000.0),
                     |finding| format!("last check: {finding}"),
                 );
@@ -109,7 +110,8 @@ impl Coordinator {
     pub(super) fn watch_ceiling(&mut self, now: Now) {
         let Some(name) = self.active().cloned() else { return };
         let fit = self.fit_active().any(|fit| *fit == name);
-        if self.paused || self.cycle.is_some() || self.is_cooling(now) || !fit {
+        let is_shadow = self.is_ceiling_in_shadow(now);
+        if is_shadow || self.paused || self.cycle.is_some() || self.is_cooling(now) || !fit {
             return;
         }
         if let Some(reason) = self.aged(&name, now) {
@@ -145,7 +147,7 @@ impl Coordinator {
             return self.wait(reason, format!("the journal cannot be written: {error}"));
         }
         let Some(to) = self.ready_standby(now) else { return self.wait(reason, self.why_no_standby(now)) };
-        if let Some(why) = self.someone_out() {
+        if let Some(why) = self.someone_out().or_else(|| self.why_stays_out(&to, now)) {
             return self.wait(reason, why);
         }
         if self.over_ceiling(&to).is_none() {

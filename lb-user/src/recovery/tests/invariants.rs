@@ -31,6 +31,12 @@ struct Known {
     silent: bool,
     /// What it had answered when the first of them failed, and when the last one did.
     turns: Option<(u64, u64)>,
+    /// Flows that clients had begun with it then.
+    asked: Option<(u64, u64)>,
+    /// The results of its checks since it last came up from a fall, as far as a window of the policy counts them.
+    recent: Vec<bool>,
+    /// It fell and has not risen since.
+    fell: bool,
     /// Since when it has not been ready, if it is not.
     unready_since: Option<Now>,
     /// Flows in the last scan.
@@ -50,11 +56,32 @@ impl Known {
             last_pass: None,
             silent: false,
             turns: None,
+            asked: None,
+            recent: Vec::new(),
+            fell: false,
             unready_since: Some(now),
             open: None,
             stopping: false,
             out: false,
         }
+    }
+}
+
+impl Known {
+    /// Its last check failed, and enough did; or fewer, while clients asked in vain.
+    fn has_fallen(&self, policy: &Policy) -> bool {
+        let same = |seen: Option<(u64, u64)>| seen.map(|(first, last)| first == last);
+        let in_vain = self.silent && same(self.turns) == Some(true) && same(self.asked) == Some(false);
+        let soon = in_vain && self.failed >= policy.fall_ignored;
+        !policy.check_shadow && self.failed > 0 && (self.fell || self.fails_often(policy) || soon)
+    }
+
+    fn fails_often(&self, policy: &Policy) -> bool {
+        let often = policy.fall_window.is_some_and(|window| {
+            let last = self.recent.iter().rev().take(window.checks as usize);
+            last.filter(|passed| !**passed).count() >= window.failures as usize
+        });
+        self.failed >= policy.fall || self.failed > 0 && often
     }
 }
 
@@ -86,6 +113,8 @@ pub(super) struct Checker {
     held_out: BTreeSet<BackendName>,
     /// Whom they were said to hold out no more, though that could perhaps not be written down.
     released: BTreeSet<BackendName>,
+    /// Until when members were said to stay out for failing again and again, in milliseconds of the boot clock.
+    stay_out: BTreeMap<BackendName, u64>,
 }
 
 impl Checker {
@@ -101,6 +130,7 @@ impl Checker {
             restarted: BTreeMap::new(),
             held_out: BTreeSet::new(),
             released: BTreeSet::new(),
+            stay_out: BTreeMap::new(),
         }
     }
 
@@ -129,6 +159,11 @@ impl Checker {
                 let known = self.known_mut(backend);
                 let first = known.turns.filter(|_| known.failed > 0).map_or(*turns, |(first, _)| first);
                 known.turns = Some((first, *turns));
+            }
+            Input::Asked { backend, flows } => {
+                let known = self.known_mut(backend);
+                let first = known.asked.filter(|_| known.failed > 0).map_or(*flows, |(first, _)| first);
+                known.asked = Some((first, *flows));
             }
             Input::Exited { backend, instance, .. } => {
                 self.ended.insert((instance.pid, instance.start_ticks));
@@ -169,22 +204,27 @@ impl Checker {
         silence: bool,
         now: Now,
     ) {
-        let (rise, fall) = (self.policy.rise, self.policy.fall);
+        let policy = self.policy.clone();
         let known = self.known_mut(backend);
         if known.life != Some(instance) {
             return;
         }
         if passed {
             (known.passed, known.failed, known.last_pass) = (known.passed + 1, 0, Some(now));
-            known.turns = None;
+            (known.turns, known.asked) = (None, None);
         } else {
             known.silent = silence && (known.silent || known.failed == 0);
             (known.passed, known.failed) = (0, known.failed + 1);
         }
-        if known.passed >= rise {
+        known.recent.push(passed);
+        if known.passed >= policy.rise {
             known.unready_since = None;
             known.out = false;
-        } else if known.failed >= fall {
+            if std::mem::take(&mut known.fell) {
+                known.recent.clear();
+            }
+        } else if known.has_fallen(&policy) {
+            known.fell |= known.fails_often(&policy);
             known.unready_since = known.unready_since.or(Some(now));
         }
     }
@@ -330,7 +370,7 @@ impl Checker {
         }
         let fit = self.word.active.iter().filter(|active| !self.has_failed(active)).count();
         let served = fit >= self.policy.floor();
-        let unfit = known.failed >= self.policy.fall;
+        let unfit = known.has_fallen(&self.policy);
         let out = self.backends.iter().find(|(other, known)| {
             // Whom operators hold out they have decided about.
             *other != name && known.out && !self.held_out.contains(*other)
@@ -366,7 +406,7 @@ impl Checker {
         };
         let others = self.backends.iter().filter(|(other, _)| *other != name);
         let unanswered = known.turns.is_some_and(|(first, last)| first == last);
-        let silent = known.failed >= self.policy.fall && known.silent && unanswered;
+        let silent = known.has_fallen(&self.policy) && known.silent && unanswered;
         known.life.is_none() || silent && others.map(|(_, other)| other).any(passes)
     }
 
@@ -406,6 +446,10 @@ impl Checker {
             } => {
                 let known = self.known_mut(backend);
                 known.unready_since = known.unready_since.or(Some(now));
+            }
+            Event::StaysOut { backend, for_ms, .. } => {
+                assert!(*for_ms <= self.policy.ejection_most_ms, "{event:?}");
+                self.stay_out.insert(backend.clone(), now.plus_ms(*for_ms).boot_ms);
             }
             Event::RejuvenationEnded { cycle, .. } => {
                 self.drain = self.drain.take().filter(|drain| drain.cycle != *cycle);
@@ -471,18 +515,22 @@ impl Checker {
         Ok(())
     }
 
-    /// Who of a pool is ready and is not out on purpose is active; and if too few pass their checks, whoever
+    /// Who of a pool is ready and is not out on purpose is active, unless it failed too often lately and is not
+    /// needed; and if too few pass their checks, whoever
     /// was active in its life and lives is.
     pub(super) fn all_serve_who_can(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
         let out = |state| {
             matches!(state, State::Draining | State::Drained | State::Recovering | State::Maintenance)
         };
+        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
+        let stays_out =
+            |name: &BackendName| self.stay_out.get(name).is_some_and(|until| now.boot_ms < *until);
         for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
-            if !self.word.active.contains(name) && self.is_ready(name, now) {
+            let is_spared = stays_out(name) && fit >= self.policy.floor();
+            if !self.word.active.contains(name) && self.is_ready(name, now) && !is_spared {
                 return Err(format!("{name} is ready, and {state} instead of active"));
             }
         }
-        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
         let could = self.backends.keys().find(|name| self.can_return_to(name, now));
         if let Some(name) = could.filter(|_| fit < self.policy.floor()) {
             return Err(format!("{fit} fit backends are active, and {name} is not gone back to"));
@@ -530,7 +578,7 @@ impl Checker {
 
     fn has_failed(&self, name: &BackendName) -> bool {
         let known = &self.backends[name];
-        known.life.is_none() || known.failed >= self.policy.fall
+        known.life.is_none() || known.has_fallen(&self.policy)
     }
 
     /// It still drains, and was fit a short while ago.

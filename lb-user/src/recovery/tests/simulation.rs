@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::world::{Faults, World};
 use super::{name, policy};
+use crate::check::Window;
 use crate::recovery::{Policy, State};
 
 /// Days that every test run simulates, in as many tests as run at the same time.
@@ -119,6 +120,7 @@ fn day(seed: u64, traces: bool) -> World {
     world = World::new(policy, names, seed);
     world.traces = traces;
     world.faults = some_faults(&mut world);
+    world.clients_ask = seed % 3 == 0;
     for _ in 0..DISTURBANCES {
         let ms = world.rng.random_range(0..1_500);
         world.run(ms);
@@ -144,6 +146,11 @@ fn some_policy(world: &mut World) -> Policy {
         cooldown_ms: one_of(world, &[0, 1_000]),
         rise: one_of(world, &[1, 2, 3]),
         fall: one_of(world, &[1, 3]),
+        fall_window: one_of(world, &[None, None, Some(Window { failures: 3, checks: 10 })]),
+        fall_ignored: one_of(world, &[1, 2]),
+        ejection_step_ms: one_of(world, &[0, 1_000, 10_000]),
+        ejection_most_ms: 60_000,
+        ejection_forget_ms: one_of(world, &[5_000, 600_000]),
         active_least: one_of(world, &[1, 1, 2]),
         min_uptime_ms: one_of(world, &[0, 0, 10_000]),
         ..policy()

@@ -60,6 +60,8 @@ pub(super) struct Machine {
     pub(super) starts: u32,
     /// Requests that it has begun to answer, as the packet path counts them.
     turns: u64,
+    /// Flows that clients have begun with it.
+    asked: u64,
 }
 
 /// What happens next.
@@ -84,6 +86,8 @@ pub(super) struct World {
     pub(super) journal_works: bool,
     journal_failed_at: Option<Now>,
     pub(super) faults: Faults,
+    /// Clients begin flows all the time; else there are hardly any.
+    pub(super) clients_ask: bool,
     pub(super) rng: SmallRng,
     pub(super) checker: Checker,
     pub(super) events: Vec<Event>,
@@ -107,8 +111,15 @@ impl World {
         let backends = names.iter().map(|text| name(text));
         let (coordinator, outputs) =
             Coordinator::new("web".parse().unwrap(), policy.clone(), backends.clone(), &[], now);
-        let machine =
-            Machine { life: None, flows: 0, bad_starts: 0, fresh_bytes: FRESH_BYTES, starts: 0, turns: 0 };
+        let machine = Machine {
+            life: None,
+            flows: 0,
+            bad_starts: 0,
+            fresh_bytes: FRESH_BYTES,
+            starts: 0,
+            turns: 0,
+            asked: 0,
+        };
         let mut world = Self {
             now,
             checker: Checker::new(policy.clone(), names, now),
@@ -120,6 +131,7 @@ impl World {
             journal_works: true,
             journal_failed_at: None,
             faults: Faults::default(),
+            clients_ask: false,
             rng: SmallRng::seed_from_u64(seed),
             events: Vec::new(),
             reports: Vec::new(),
@@ -420,7 +432,8 @@ impl World {
         let machine = self.machines.get_mut(&backend).unwrap();
         if let Some(life) = &machine.life {
             machine.turns += u64::from(!life.mute);
-            let turns = machine.turns;
+            machine.asked += u64::from(self.clients_ask);
+            let (turns, flows) = (machine.turns, machine.asked);
             let result = match life {
                 Life { wedged: true, .. } => Err(Finding::TimedOut),
                 life if life.listens_at > now || flaps => Err(Finding::Refused),
@@ -433,6 +446,8 @@ impl World {
             if failed {
                 let evidence = Input::Answered { backend: backend.clone(), turns };
                 self.later(takes + late, Happening::Heard(evidence));
+                let asked = Input::Asked { backend: backend.clone(), flows };
+                self.later(takes + late, Happening::Heard(asked));
             }
             self.later(takes + late, Happening::Heard(input));
         }
