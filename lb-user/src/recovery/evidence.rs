@@ -58,6 +58,11 @@ impl Evidence {
         self.tally.passed() >= policy.rise.max(1)
     }
 
+    /// It has risen, and has not failed enough checks since.
+    pub(super) fn is_up(&self) -> bool {
+        self.tally.verdict() == Some(Verdict::Up)
+    }
+
     /// The last check failed, and enough of them did; or fewer, but clients ask in vain, too.
     pub(super) fn is_unfit(&self, policy: &Policy) -> bool {
         let failed = self.tally.failed();

@@ -72,7 +72,11 @@ impl Coordinator {
         if backend.instance != Some(instance) {
             return;
         }
+        let was_up = backend.evidence.is_up();
         backend.evidence.note_check(result, &self.policy, now);
+        if backend.state == State::Starting && was_up && !backend.evidence.is_up() {
+            backend.since = now;
+        }
         self.note_fall(name, now);
         let has_enough = self.has_enough();
         let Some(backend) = self.backends.get_mut(name) else { return };
@@ -190,7 +194,8 @@ impl Coordinator {
                 && b.instance.is_some()
                 // The pool deals with those: they may have flows.
                 && !(self.policy.spread && b.has_worked)
-                && !b.is_ready(&self.policy, now)
+                // One that is up waits for something else; if it falls, its time begins anew.
+                && !b.evidence.is_up()
                 && now.ms_since(b.since) > self.policy.ready_deadline_ms
         });
         for name in stuck {

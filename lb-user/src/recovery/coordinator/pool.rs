@@ -39,6 +39,7 @@ impl Coordinator {
         if !self.has_enough() {
             self.undo(failed(self), "too few pass their checks", now);
         }
+        self.readmit(now);
         if self.has_enough() {
             while let Some(name) = failed(self) {
                 self.eject(&name, now);
@@ -49,7 +50,6 @@ impl Coordinator {
                 self.join(&name, Some("too few pass their checks, so all who live serve".into()), now);
             }
         }
-        self.readmit(now);
     }
 
     /// Takes back those who stayed out for failing again and again and are ready, when that is over or they are

@@ -20,6 +20,9 @@ pub(super) type Verdict = Result<(), String>;
 /// A pass is no older than this beyond two periods of the checks.
 const PASS_AGE_MS: u64 = 1_000;
 
+/// The coordinator looks at least as often as this whether a time is over.
+const LOOK_MS: u64 = 600;
+
 /// What the coordinator can know of a backend.
 #[derive(Clone, Debug)]
 struct Known {
@@ -524,7 +527,7 @@ impl Checker {
         };
         let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
         let stays_out =
-            |name: &BackendName| self.stay_out.get(name).is_some_and(|until| now.boot_ms < *until);
+            |name: &BackendName| self.stay_out.get(name).is_some_and(|until| now.boot_ms < until + LOOK_MS);
         for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
             let is_spared = stays_out(name) && fit >= self.policy.floor();
             if !self.word.active.contains(name) && self.is_ready(name, now) && !is_spared {
