@@ -50,7 +50,7 @@ enum Task {
     /// The same requests each time, none of them retried, and one table at the end. Exits with 1 if a
     /// request was lost under Baton. Needs root.
     Demo(demo::DemoArgs),
-    /// Measures what Baton costs, and holds it against the limits.
+    /// Measures what Baton costs, held against the limits, and how soon it finds what is wrong.
     Bench(bench::BenchArgs),
     Simulate(simulate::SimulateArgs),
     /// Searches for inputs on which the program does something else than it should.

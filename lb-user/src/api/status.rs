@@ -80,6 +80,8 @@ pub struct WatchStatus {
     pub shadow_ejections: u64,
     /// How often it would have been renewed, were the ceiling not in shadow.
     pub shadow_rejuvenations: u64,
+    /// What its agent last said; absent if it has none.
+    pub agent: Option<String>,
 }
 
 /// Responses that began within the same power of two of time.

@@ -3,6 +3,7 @@
 //! What always holds: a check ends within its limit, and when it has ended nothing of it is left: no task, no
 //! open file, no process. A check that could not be made says so, and is no word about the backend.
 
+mod agent;
 mod http;
 mod judge;
 mod kind;
@@ -27,6 +28,7 @@ use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::recovery::Finding;
 
+pub use agent::{AgentWord, Wanted, ask_agent};
 pub use judge::{Judge, Judgement, Timing};
 pub use kind::{Check, CheckError, GOOD_STATUS, HttpCheck, PAYLOAD_MAX, ScriptCheck, TlsCheck, UdpCheck};
 pub use pace::{Ended, Paces, SlowRule};

@@ -120,7 +120,29 @@ fn print(status: &ServiceStatus) {
     for backend in &status.backends {
         table.add_row(row(backend));
     }
-    println!("{table}\n");
+    println!("{table}");
+    for note in status.backends.iter().filter_map(note) {
+        println!("  {note}");
+    }
+    println!();
+}
+
+/// What is to be said of a backend beyond its line.
+fn note(backend: &BackendStatus) -> Option<String> {
+    let watch = &backend.watch;
+    let mut notes = Vec::new();
+    notes.extend(watch.finding.as_ref().map(|finding| format!("last check: {finding}")));
+    if watch.stays_out_ms > 0 {
+        let seconds = watch.stays_out_ms.div_ceil(1_000);
+        notes.push(format!("failed {} times lately, stays out for {seconds} s", watch.ejections));
+    }
+    for (count, what) in [(watch.shadow_ejections, "taken out"), (watch.shadow_rejuvenations, "renewed")] {
+        if count > 0 {
+            notes.push(format!("would have been {what} {count} times"));
+        }
+    }
+    notes.extend(watch.agent.as_ref().map(|agent| format!("agent: {agent}")));
+    (!notes.is_empty()).then(|| format!("{}: {}", backend.name, notes.join("; ")))
 }
 
 fn row(backend: &BackendStatus) -> [String; 10] {

@@ -193,7 +193,7 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
 
 fn check(service: &ServiceName, old: &ServiceCheck, new: &ServiceCheck, changes: &mut Vec<Change>) {
     let ServiceCheck { what, interval, fast_interval, timeout, rise, fall, watch } = old;
-    let Watch { window, fall_ignored, slow, ejection, shadow } = watch;
+    let Watch { window, fall_ignored, slow, ejection, shadow, agent } = watch;
     let keys = [
         ("type", *what != new.what, Effect::InPlace),
         ("interval", *interval != new.interval, Effect::InPlace),
@@ -206,6 +206,7 @@ fn check(service: &ServiceName, old: &ServiceCheck, new: &ServiceCheck, changes:
         ("slow_factor", *slow != new.watch.slow, Effect::InPlace),
         ("ejection_step", *ejection != new.watch.ejection, Effect::InPlace),
         ("shadow", *shadow != new.watch.shadow, Effect::InPlace),
+        ("agent_port", *agent != new.watch.agent, Effect::InPlace),
     ];
     note(&Subject::Check(service.clone()), keys, changes);
 }

@@ -14,7 +14,7 @@ use super::definition::STOP_GRACE;
 use super::history::History;
 use super::parts::Parts;
 use super::tasks::{self, Reporter};
-use super::watch::CheckEnd;
+use super::watch::{Advice, Seen};
 use crate::api::server::{Command, Operated, Served};
 use crate::api::status::{Cut, Done};
 use crate::check::Paces;
@@ -58,8 +58,10 @@ pub(super) struct Runtime {
     history: History,
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
-    /// Checks that have ended.
-    checks: mpsc::Receiver<CheckEnd>,
+    /// What is seen of the backends.
+    checks: mpsc::Receiver<Seen>,
+    /// What their agents have said.
+    pub(super) advice: BTreeMap<BackendName, Advice>,
     /// How quick the backends usually are.
     pub(super) paces: Paces,
     reporter: Reporter,
@@ -132,6 +134,7 @@ impl Runtime {
             samples,
             inputs,
             checks,
+            advice: BTreeMap::new(),
             paces,
             reporter,
             actions: JoinSet::new(),
@@ -175,7 +178,7 @@ impl Runtime {
                     self.forget_stopped(&input);
                     self.step(&input);
                 }
-                Some(end) = self.checks.recv() => self.check_ended(end),
+                Some(seen) = self.checks.recv() => self.see(seen),
                 Some(command) = self.commands.recv() => self.obey(command),
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
                 Some(_) = self.actions.join_next() => {}

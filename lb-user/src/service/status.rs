@@ -61,14 +61,16 @@ impl Runtime {
             flows_total: counters.flows_new,
             counters: counters.named().map(|(counter, count, _)| (counter.to_owned(), count)).collect(),
             first_byte: first_byte(&times),
-            watch: self.coordinator.standing(name, Now::read()).map(watch).unwrap_or_default(),
+            watch: self.watch_status(name),
         })
     }
-}
 
-fn watch(standing: Standing) -> WatchStatus {
-    let Standing { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations } = standing;
-    WatchStatus { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations }
+    fn watch_status(&self, name: &BackendName) -> WatchStatus {
+        let standing = self.coordinator.standing(name, Now::read()).unwrap_or_default();
+        let Standing { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations } = standing;
+        let agent = self.advice.get(name).map(|advice| advice.last.clone());
+        WatchStatus { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations, agent }
+    }
 }
 
 fn first_byte(times: &Times) -> Vec<FirstByte> {

@@ -1,5 +1,6 @@
 //! The tasks that watch a backend and tell the runtime what they see.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::definition::millis;
 use super::parts::BackendParts;
-use super::watch::{CheckEnd, without_prober};
+use super::watch::{CheckEnd, Seen, without_prober};
 use crate::check::{self, Judge, Rule, Target, Timing};
 use crate::clock::Now;
 use crate::config;
@@ -27,7 +28,7 @@ pub(super) type Reporter = mpsc::Sender<Input>;
 #[derive(Clone, Copy)]
 pub(super) struct Reporters<'r> {
     pub(super) inputs: &'r Reporter,
-    pub(super) checks: &'r mpsc::Sender<CheckEnd>,
+    pub(super) checks: &'r mpsc::Sender<Seen>,
 }
 
 /// Keeps the checks of backends that were started together from falling into step, in percent.
@@ -51,6 +52,10 @@ pub(super) fn watch_backend(
         Question::of(name, parts, service, origin),
         reporters.checks.clone(),
     ));
+    if let Some(agent) = service.check.watch.agent {
+        let (origin, checks) = (Arc::clone(origin), reporters.checks.clone());
+        watchers.spawn(ask_agent_forever(name.clone(), agent, parts.address.ip(), origin, checks));
+    }
     let period = service.rejuvenation.probe_interval;
     let reporter = reporters.inputs.clone();
     watchers.spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter, sampled));
@@ -103,7 +108,7 @@ async fn check_forever(
     backend: BackendName,
     driver: Driver,
     question: Question,
-    reporter: mpsc::Sender<CheckEnd>,
+    reporter: mpsc::Sender<Seen>,
 ) {
     let mut judge = Judge::new(question.timing, question.seed());
     let limit = Duration::from_millis(question.timing.timeout_ms);
@@ -137,9 +142,40 @@ async fn check_forever(
                 judgement.next
             }
         };
-        if reporter.send(CheckEnd { backend: backend.clone(), instance, result, took }).await.is_err() {
+        let end = CheckEnd { backend: backend.clone(), instance, result, took };
+        if reporter.send(Seen::Check(end)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Asks the agent of a backend. One that does not answer, or nothing that means anything, changes nothing.
+async fn ask_agent_forever(
+    backend: BackendName,
+    agent: config::Agent,
+    address: IpAddr,
+    origin: Arc<NetnsHandle>,
+    reporter: mpsc::Sender<Seen>,
+) {
+    let mut trouble = None;
+    loop {
+        let asked = check::ask_agent(&origin, (address, agent.port).into(), agent.timeout).await;
+        match asked {
+            Ok(word) => {
+                trouble = None;
+                if reporter.send(Seen::Agent(backend.clone(), word)).await.is_err() {
+                    return;
+                }
+            }
+            Err(finding) => {
+                // Said once for as long as it lasts.
+                if trouble.as_ref() != Some(&finding) {
+                    tracing::warn!(%backend, %finding, "the agent of a backend says nothing");
+                }
+                trouble = Some(finding);
+            }
+        }
+        sleep(agent.interval).await;
     }
 }
 

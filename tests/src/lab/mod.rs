@@ -347,7 +347,10 @@ pub fn aging_service() -> String {
 
 fn beside_tests(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let path = own.ancestors().nth(2).map(|profile| profile.join(name)).unwrap_or_default();
+    // Tests are one directory further down than programs.
+    let directories = own.ancestors().skip(1);
+    let profile = directories.into_iter().find(|directory| !directory.ends_with("deps"));
+    let path = profile.map(|profile| profile.join(name)).unwrap_or_default();
     assert!(Path::new(&path).exists(), "{} is not built: `cargo xtask build` builds it", path.display());
     path
 }

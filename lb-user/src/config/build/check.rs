@@ -2,7 +2,7 @@
 
 use super::super::finding::Findings;
 use super::super::read::Fields;
-use super::super::types::{Ejection, Protocol, ServiceCheck, Watch};
+use super::super::types::{Agent, Ejection, Protocol, ServiceCheck, Watch};
 use crate::check::{
     Check, CheckError, HttpCheck, ScriptCheck, SlowRule, TlsCheck, UdpCheck, Window, payload,
 };
@@ -62,6 +62,14 @@ fn watch(fields: &Fields, findings: &mut Findings<'_>) -> Option<Watch> {
             forget: fields.duration("ejection_forget")?,
         },
         shadow: fields.flag("shadow")?,
+        agent: match fields.count("agent_port") {
+            Some(port) => Some(Agent {
+                port,
+                interval: fields.duration("agent_interval")?,
+                timeout: fields.duration("agent_timeout")?,
+            }),
+            None => None,
+        },
     })
 }
 

@@ -163,6 +163,25 @@ pub(super) const CHECK: Section = Section {
             "Whether a backend that fails its checks is only spoken of, in events and in `baton status`, and goes on \
              serving.",
         ),
+        Key::new(
+            "agent_port",
+            Kind::Count { least: 1, most: 65_535 },
+            "9990",
+            "A port of each backend's address on which an agent says in a line how the backend is, as HAProxy's agents \
+             do: `up`, `down`, `ready`, `drain`, `75%`. Left out: no agent is asked.",
+        ),
+        Key::with_default(
+            "agent_interval",
+            millis(100, HOUR),
+            "\"1s\"",
+            "Time from the answer of an agent to the next question.",
+        ),
+        Key::with_default(
+            "agent_timeout",
+            millis(10, HOUR),
+            "\"1s\"",
+            "An agent that takes longer has said nothing, which changes nothing.",
+        ),
     ],
     sections: &[],
 };

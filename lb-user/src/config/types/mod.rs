@@ -15,7 +15,7 @@ use lb_common::pool::Policy;
 use serde::{Deserialize, Serialize};
 
 pub use self::backend::{Backend, CommandDriver, Driver, Process, Restart};
-pub use self::watch::{Ejection, Watch};
+pub use self::watch::{Agent, Ejection, Watch};
 use crate::check::Check;
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::names::ServiceName;

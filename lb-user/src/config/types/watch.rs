@@ -17,6 +17,19 @@ pub struct Watch {
     pub ejection: Ejection,
     /// Whether a backend that fails its checks is only spoken of.
     pub shadow: bool,
+    /// Who is asked besides, if anybody.
+    pub agent: Option<Agent>,
+}
+
+/// An agent on each backend's host that says how the backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Where it listens, at the backend's address.
+    pub port: u16,
+    /// Time from one answer to the next question.
+    pub interval: Duration,
+    /// An agent that takes longer has said nothing.
+    pub timeout: Duration,
 }
 
 /// How long a backend stays out that fails its checks again and again.
@@ -42,6 +55,7 @@ impl Default for Watch {
                 forget: Duration::from_mins(10),
             },
             shadow: false,
+            agent: None,
         }
     }
 }

@@ -139,6 +139,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether a backend is held out, or is to be once it has drained.
+    pub fn is_held(&self, name: &BackendName) -> bool {
+        self.backends.get(name).is_some_and(|backend| backend.held)
+    }
+
     /// A backend is not held out any more, wherever it stands.
     pub(super) fn release(&mut self, name: &BackendName) {
         let Some(backend) = self.backends.get_mut(name).filter(|backend| backend.held) else { return };
