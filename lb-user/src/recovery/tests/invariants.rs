@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::known::Known;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
@@ -22,71 +23,6 @@ const PASS_AGE_MS: u64 = 1_000;
 
 /// The coordinator looks at least as often as this whether a time is over.
 const LOOK_MS: u64 = 600;
-
-/// What the coordinator can know of a backend.
-#[derive(Clone, Debug)]
-struct Known {
-    life: Option<Instance>,
-    passed: u32,
-    failed: u32,
-    last_pass: Option<Now>,
-    /// The failed checks in a row found silence, and nothing else.
-    silent: bool,
-    /// What it had answered when the first of them failed, and when the last one did.
-    turns: Option<(u64, u64)>,
-    /// Flows that clients had begun with it then.
-    asked: Option<(u64, u64)>,
-    /// The results of its checks since it last came up from a fall, as far as a window of the policy counts them.
-    recent: Vec<bool>,
-    /// It fell and has not risen since.
-    fell: bool,
-    /// Since when it has not been ready, if it is not.
-    unready_since: Option<Now>,
-    /// Flows in the last scan.
-    open: Option<u64>,
-    /// A stop was ordered and not answered yet.
-    stopping: bool,
-    /// It was taken out on purpose and is not ready again.
-    out: bool,
-}
-
-impl Known {
-    fn new(life: Option<Instance>, now: Now) -> Self {
-        Self {
-            life,
-            passed: 0,
-            failed: 0,
-            last_pass: None,
-            silent: false,
-            turns: None,
-            asked: None,
-            recent: Vec::new(),
-            fell: false,
-            unready_since: Some(now),
-            open: None,
-            stopping: false,
-            out: false,
-        }
-    }
-}
-
-impl Known {
-    /// Its last check failed, and enough did; or fewer, while clients asked in vain.
-    fn has_fallen(&self, policy: &Policy) -> bool {
-        let same = |seen: Option<(u64, u64)>| seen.map(|(first, last)| first == last);
-        let in_vain = self.silent && same(self.turns) == Some(true) && same(self.asked) == Some(false);
-        let soon = in_vain && self.failed >= policy.fall_ignored;
-        !policy.check_shadow && self.failed > 0 && (self.fell || self.fails_often(policy) || soon)
-    }
-
-    fn fails_often(&self, policy: &Policy) -> bool {
-        let often = policy.fall_window.is_some_and(|window| {
-            let last = self.recent.iter().rev().take(window.checks as usize);
-            last.filter(|passed| !**passed).count() >= window.failures as usize
-        });
-        self.failed >= policy.fall || self.failed > 0 && often
-    }
-}
 
 /// Flows that are being waited for.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ mod broken;
 mod dead;
 mod failures;
 mod invariants;
+mod known;
 mod pools;
 mod resumption;
 mod scenarios;
