@@ -26,6 +26,8 @@ pub struct SlowRule {
 const LEARNED: u32 = 16;
 /// How much of what is usual each further check makes up, as its reciprocal.
 const MEMORY: f64 = 64.0;
+/// The same of the number of answers where that grows: who was a standby is given all clients at once.
+const MEMORY_GROWING: f64 = 8.0;
 /// More answers than usual by this share, and this many a second, are more than chance.
 const BUSY_SHARE: f64 = 1.25;
 const BUSY_PER_SECOND: f64 = 10.0;
@@ -135,9 +137,10 @@ impl Pace {
 
     fn learn(&mut self, took: Duration, rate: f64, now: Now) {
         self.checks = self.checks.saturating_add(1);
-        let share = f64::from(self.checks).min(MEMORY);
-        self.usual_s += (took.as_secs_f64() - self.usual_s) / share;
-        self.usual_rate += (rate - self.usual_rate) / share;
+        let checks = f64::from(self.checks);
+        self.usual_s += (took.as_secs_f64() - self.usual_s) / checks.min(MEMORY);
+        let memory = if rate > self.usual_rate { MEMORY_GROWING } else { MEMORY };
+        self.usual_rate += (rate - self.usual_rate) / checks.min(memory);
         self.quick = Some(now);
     }
 }
@@ -215,6 +218,20 @@ mod tests {
         assert!(matches!(world.of("a", 1_000, turns, Err(Finding::TimedOut)), Err(Finding::Unchecked(_))));
         // With the load gone, slowness shows again.
         assert_eq!(world.check(20, 20, 100), Ok(()));
+        assert!(world.check(200, 20, 100).is_err());
+    }
+
+    #[test]
+    fn one_that_was_a_standby_for_long_soon_has_a_usual_load() {
+        let mut world = World::after_quick_checks(0);
+        for _ in 0..100 {
+            assert_eq!(world.check(20, 20, 0), Ok(()));
+        }
+        // So late at once, it may be its new clients.
+        assert_eq!(world.check(200, 20, 100), Ok(()));
+        for _ in 0..16 {
+            assert_eq!(world.check(20, 20, 100), Ok(()));
+        }
         assert!(world.check(200, 20, 100).is_err());
     }
 
