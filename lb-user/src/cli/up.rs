@@ -163,7 +163,7 @@ impl UpArgs {
                 ceiling: Ceiling::Percent(self.ceiling),
                 ceiling_hits: policy.ceiling_hits,
                 ceiling_window: policy.ceiling_window,
-                ceiling_shadow: policy.ceiling_shadow,
+                ceiling_shadow: policy.shadow.ceiling,
                 probe_interval: self.probe_period,
                 cooldown: Duration::from_millis(policy.cooldown_ms),
                 min_uptime: Duration::from_millis(policy.min_uptime_ms),

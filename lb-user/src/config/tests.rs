@@ -69,7 +69,7 @@ fn defaults_are_those_of_the_code_that_they_are_for() {
     let watch = service.check.watch;
     assert_eq!(watch, Watch::default());
     assert_eq!((watch.window, watch.fall_ignored), (policy.fall_window, policy.fall_ignored));
-    assert_eq!((watch.shadow, service.rejuvenation.ceiling_shadow), (false, policy.ceiling_shadow));
+    assert_eq!((watch.shadow, service.rejuvenation.ceiling_shadow), (false, policy.shadow.ceiling));
     let ejection = watch.ejection;
     assert_eq!(ms(ejection.step), policy.ejection_step_ms);
     assert_eq!(

@@ -183,7 +183,7 @@ impl Backend {
 
     /// Enough checks have failed, the last one among them, and something is to be done about it.
     pub(super) fn has_fallen(&self, policy: &Policy) -> bool {
-        !policy.check_shadow && self.evidence.is_unfit(policy)
+        !policy.shadow.checks && self.evidence.is_unfit(policy)
     }
 
     /// It is ready, and stays out all the same: it has failed too often lately.

@@ -20,4 +20,4 @@ mod tests;
 pub use backend::State;
 pub use coordinator::{Coordinator, Standing};
 pub use message::{CutFlow, Finding, Input, Instance, Output, RequestId, Steering};
-pub use policy::{Policy, Stragglers};
+pub use policy::{Policy, ShadowRules, Stragglers};

@@ -74,10 +74,18 @@ pub struct Policy {
     pub ejection_most_ms: u64,
     /// Each time that it has been fit for so long, one of the times is forgotten (1 or more).
     pub ejection_forget_ms: u64,
-    /// A backend that fails its checks is only spoken of.
-    pub check_shadow: bool,
-    /// A rejuvenation that the ceiling asks for is only spoken of.
-    pub ceiling_shadow: bool,
+    /// The rules that only speak.
+    pub shadow: ShadowRules,
+}
+
+/// The rules that say what they would do, and do nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShadowRules {
+    /// A backend that fails its checks is not taken out.
+    pub checks: bool,
+    /// A backend beyond the ceiling is not renewed.
+    pub ceiling: bool,
 }
 
 impl Default for Policy {
@@ -107,8 +115,7 @@ impl Default for Policy {
             ejection_step_ms: 10_000,
             ejection_most_ms: 300_000,
             ejection_forget_ms: 600_000,
-            check_shadow: false,
-            ceiling_shadow: false,
+            shadow: ShadowRules::default(),
         }
     }
 }

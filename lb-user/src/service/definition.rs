@@ -14,7 +14,7 @@ use lb_common::{Endpoint, Forwarding, NextHop, Service};
 
 use crate::config::{self, AtDrain, Ceiling, DeadFlows, Driver, Protocol, Stragglers, Tracking, UdpDrain};
 use crate::dataplane::{FlowTimeouts, Mode};
-use crate::recovery::{self, Policy};
+use crate::recovery::{self, Policy, ShadowRules};
 
 /// How long a command may take to end after SIGTERM before it is killed.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -135,8 +135,7 @@ pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Polic
         ejection_step_ms: millis(check.watch.ejection.step),
         ejection_most_ms: millis(check.watch.ejection.most),
         ejection_forget_ms: millis(check.watch.ejection.forget),
-        check_shadow: check.watch.shadow,
-        ceiling_shadow: renewal.ceiling_shadow,
+        shadow: ShadowRules { checks: check.watch.shadow, ceiling: renewal.ceiling_shadow },
         ..Policy::default()
     }
 }

@@ -122,28 +122,29 @@ fn table(figures: &Figures) -> String {
         ]);
     }
     let machine = &figures.machine;
-    let mut text = format!(
-        "seconds since the fault, least / median / most of {} trials; requests in a trial; Linux {}, {} CPUs, {}\n{table}",
+    let head = format!(
+        "seconds since the fault, least / median / most of {} trials; requests in a trial; Linux {}, {} CPUs, {}",
         figures.trials, machine.kernel, machine.cpus, machine.processor
     );
+    let mut lines = vec![head, table.to_string()];
     for fault in &figures.faults {
-        for why in &fault.missed {
-            text += &format!("\n{}: {why}", fault.name);
-        }
+        lines.extend(fault.missed.iter().map(|why| format!("{}: {why}", fault.name)));
     }
-    if let Some(quiet) = &figures.false_ejections {
-        text += &format!(
-            "\nhealthy and saturated for {:.0} s: {} ejections; {:.0} answers a second, {:.0} % of a processor, half \
-             of the answers within {:.0} ms, 99 % within {:.0} ms",
-            quiet.seconds,
-            quiet.ejections,
-            quiet.answered_per_second,
-            quiet.processor_percent,
-            quiet.p50_ms,
-            quiet.p99_ms
-        );
-    }
-    text
+    lines.extend(figures.false_ejections.as_ref().map(quiet));
+    lines.join("\n")
+}
+
+fn quiet(quiet: &Quiet) -> String {
+    format!(
+        "healthy and saturated for {:.0} s: {} ejections; {:.0} answers a second, {:.0} % of a processor, half of the \
+         answers within {:.0} ms, 99 % within {:.0} ms",
+        quiet.seconds,
+        quiet.ejections,
+        quiet.answered_per_second,
+        quiet.processor_percent,
+        quiet.p50_ms,
+        quiet.p99_ms
+    )
 }
 
 fn number(text: String) -> Cell {

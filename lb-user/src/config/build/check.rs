@@ -53,7 +53,7 @@ pub(super) fn check(
 fn watch(fields: &Fields, findings: &mut Findings<'_>) -> Option<Watch> {
     let factor: u32 = fields.count("slow_factor")?;
     Some(Watch {
-        window: window(fields, findings)?,
+        window: window(fields, findings),
         fall_ignored: fields.count("fall_ignored")?,
         slow: Some(SlowRule { factor, least: fields.duration("slow_least")? }).filter(|_| factor > 0),
         ejection: Ejection {
@@ -74,21 +74,21 @@ fn watch(fields: &Fields, findings: &mut Findings<'_>) -> Option<Watch> {
 }
 
 /// The window of failures, if there is one.
-fn window(fields: &Fields, findings: &mut Findings<'_>) -> Option<Option<Window>> {
+fn window(fields: &Fields, findings: &mut Findings<'_>) -> Option<Window> {
     let (hits, checks) = (fields.written("fall_hits"), fields.written("fall_window"));
     if let (Some(at), None) | (None, Some(at)) = (&hits, &checks) {
         let message = "`fall_hits` and `fall_window` mean something together only";
         findings.error(at, message, "write both: fall_hits = 4, fall_window = 10");
         return None;
     }
-    let Some(at) = hits else { return Some(None) };
+    let at = hits?;
     let window = Window { failures: fields.count("fall_hits")?, checks: fields.count("fall_window")? };
     if window.failures > window.checks {
         let message = format!("{} failures are not found among {} checks", window.failures, window.checks);
         findings.error(&at, message, "make `fall_hits` at most `fall_window`");
         return None;
     }
-    Some(Some(window))
+    Some(window)
 }
 
 fn what(fields: &Fields) -> Option<Check> {

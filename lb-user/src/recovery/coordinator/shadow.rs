@@ -49,7 +49,7 @@ impl Coordinator {
             return;
         }
         let finding = backend.evidence.last_finding.as_ref().map(ToString::to_string).unwrap_or_default();
-        if self.policy.check_shadow {
+        if self.policy.shadow.checks {
             if !std::mem::replace(&mut backend.shadow.is_fallen, true) {
                 backend.shadow.ejections += 1;
                 self.out.push(Output::Event(Event::WouldEject { backend: name.clone(), finding }));
@@ -64,7 +64,7 @@ impl Coordinator {
 
     /// Whether the ceiling is only spoken of. Whoever is beyond it is named, once in a life.
     pub(super) fn is_ceiling_in_shadow(&mut self, now: Now) -> bool {
-        if !self.policy.ceiling_shadow {
+        if !self.policy.shadow.ceiling {
             return false;
         }
         let over = self.steering.active.iter().find_map(|name| {

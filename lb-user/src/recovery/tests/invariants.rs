@@ -159,11 +159,11 @@ impl Checker {
         if known.passed >= policy.rise {
             known.unready_since = None;
             known.out = false;
-            if std::mem::take(&mut known.fell) {
+            if known.fell_at.take().is_some() {
                 known.recent.clear();
             }
         } else if known.has_fallen(&policy) {
-            known.fell |= known.fails_often(&policy);
+            known.fell_at = known.fell_at.or(Some(now).filter(|_| known.fails_often(&policy)));
             known.unready_since = known.unready_since.or(Some(now));
         }
     }

@@ -19,8 +19,8 @@ pub(super) struct Known {
     pub(super) asked: Option<(u64, u64)>,
     /// The results of its checks since it last came up from a fall, as far as a window of the policy counts them.
     pub(super) recent: Vec<bool>,
-    /// It fell and has not risen since.
-    pub(super) fell: bool,
+    /// When it fell, if it has not risen since.
+    pub(super) fell_at: Option<Now>,
     /// Since when it has not been ready, if it is not.
     pub(super) unready_since: Option<Now>,
     /// Flows in the last scan.
@@ -42,7 +42,7 @@ impl Known {
             turns: None,
             asked: None,
             recent: Vec::new(),
-            fell: false,
+            fell_at: None,
             unready_since: Some(now),
             open: None,
             stopping: false,
@@ -57,7 +57,9 @@ impl Known {
         let same = |seen: Option<(u64, u64)>| seen.map(|(first, last)| first == last);
         let in_vain = self.silent && same(self.turns) == Some(true) && same(self.asked) == Some(false);
         let soon = in_vain && self.failed >= policy.fall_ignored;
-        !policy.check_shadow && self.failed > 0 && (self.fell || self.fails_often(policy) || soon)
+        !policy.shadow.checks
+            && self.failed > 0
+            && (self.fell_at.is_some() || self.fails_often(policy) || soon)
     }
 
     pub(super) fn fails_often(&self, policy: &Policy) -> bool {

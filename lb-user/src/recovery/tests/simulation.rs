@@ -120,7 +120,7 @@ fn day(seed: u64, traces: bool) -> World {
     world = World::new(policy, names, seed);
     world.traces = traces;
     world.faults = some_faults(&mut world);
-    world.clients_ask = seed % 3 == 0;
+    world.clients_ask = seed.is_multiple_of(3);
     for _ in 0..DISTURBANCES {
         let ms = world.rng.random_range(0..1_500);
         world.run(ms);

@@ -5,7 +5,7 @@ use super::world::World;
 use super::{name, policy};
 use crate::check::Window;
 use crate::recovery::report::Reason;
-use crate::recovery::{Finding, Input, Policy, State};
+use crate::recovery::{Finding, Input, Policy, ShadowRules, State};
 
 /// Tells results of checks of `a`: `+` passed, `-` refused.
 fn checks(world: &mut World, results: &str) {
@@ -125,7 +125,7 @@ fn a_rule_hands_over_to_nobody_who_stays_out_and_a_failure_does() {
 #[test]
 fn a_check_in_shadow_speaks_and_takes_nobody_out() {
     for spread in [false, true] {
-        let policy = Policy { spread, check_shadow: true, ..policy() };
+        let policy = Policy { spread, shadow: ShadowRules { checks: true, ceiling: false }, ..policy() };
         let mut world = World::new(policy, &["a", "b", "c"], 1);
         world.run(5_000);
         let before = (world.standing(), world.active());
@@ -156,7 +156,11 @@ fn a_check_in_shadow_speaks_and_takes_nobody_out() {
 #[test]
 fn a_ceiling_in_shadow_speaks_and_renews_nobody() {
     for spread in [false, true] {
-        let mut world = World::new(Policy { spread, ceiling_shadow: true, ..policy() }, &["a", "b"], 1);
+        let mut world = World::new(
+            Policy { spread, shadow: ShadowRules { checks: false, ceiling: true }, ..policy() },
+            &["a", "b"],
+            1,
+        );
         world.run(5_000);
         let one = world.word.active.first().unwrap().clone();
         world.life(one.as_str()).memory = 600;
