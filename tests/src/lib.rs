@@ -14,3 +14,4 @@ pub mod pins;
 pub mod plane;
 pub mod processes;
 pub mod snapshot;
+pub mod trust;

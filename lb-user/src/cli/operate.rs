@@ -102,6 +102,9 @@ pub(super) fn print(report: &Report) {
     if let (Some(before), Some(after)) = (report.proof.before, report.proof.after) {
         println!("  proof     process {} is gone, process {} runs", before.pid, after.pid);
     }
+    for trouble in &report.troubles {
+        println!("  trouble   {trouble}");
+    }
     if let Some(detail) = &report.detail {
         println!("  detail    {detail}");
     }

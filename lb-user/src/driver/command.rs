@@ -174,9 +174,16 @@ impl CommandDriver {
             Actions::Systemd { unit } => Some(systemctl(&["stop", unit])),
         };
         if let Some(command) = command {
-            self.run(&command).await?;
-            if let Some(life) = life.filter(|life| life.instance.is_known()) {
-                self.await_end(&command, life.instance).await?;
+            let known = life.map(|life| life.instance).filter(|instance| instance.is_known());
+            match self.run(&command).await {
+                // Many commands fail if there is nothing to stop: what was wanted of them is so.
+                Err(error @ CommandError::Failed { .. }) if known.is_some_and(|l| !lives::is_alive(l)) => {
+                    tracing::debug!(backend = %self.backend, %error, "what was to be stopped has ended");
+                }
+                ended => ended?,
+            }
+            if let Some(instance) = known {
+                self.await_end(&command, instance).await?;
             }
         }
         let instance = life.map_or_else(unknown_process, |life| life.instance);

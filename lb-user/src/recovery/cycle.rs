@@ -29,7 +29,12 @@ pub(super) struct Cycle {
     pub(super) stopping: Option<Now>,
     /// What happened to it that nobody saw, for the report.
     pub(super) unseen: Option<String>,
+    /// What went wrong on the way and was dealt with.
+    pub(super) troubles: Vec<String>,
 }
+
+/// A report names so many troubles: a start that is tried for days fails alike each time.
+const TROUBLES_MAX: usize = 16;
 
 impl Cycle {
     pub(super) fn new(
@@ -54,6 +59,7 @@ impl Cycle {
             before: None,
             stopping: None,
             unseen: None,
+            troubles: Vec::new(),
         }
     }
 
@@ -62,6 +68,13 @@ impl Cycle {
         match self.drain_deadline_ms {
             NEVER_MS => "no deadline".to_owned(),
             at => format!("deadline in {} s", at.saturating_sub(now.boot_ms) / 1000),
+        }
+    }
+
+    /// Something went wrong, for the report.
+    pub(super) fn note_trouble(&mut self, what: String) {
+        if self.troubles.len() < TROUBLES_MAX {
+            self.troubles.push(what);
         }
     }
 
@@ -98,6 +111,7 @@ impl Cycle {
             flows_finished: flows_at_handover.total().saturating_sub(cut),
             cut: self.cut,
             proof: Proof { before: self.before, after },
+            troubles: self.troubles,
         }
     }
 }

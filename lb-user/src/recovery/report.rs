@@ -141,6 +141,9 @@ pub struct Report {
     pub cut: Vec<CutFlow>,
     /// Proof of the restart.
     pub proof: Proof,
+    /// What went wrong on the way and was dealt with, in order; the first 16 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
 }
 
 impl Report {

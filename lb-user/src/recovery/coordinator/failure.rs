@@ -73,10 +73,11 @@ impl Coordinator {
 
     /// The backend that drains has died.
     pub(super) fn lose_draining(&mut self, name: &BackendName, why: &str, now: Now) {
-        self.out.push(Output::Event(Event::Failed {
-            backend: name.clone(),
-            why: format!("{why} while it drained"),
-        }));
+        let what = format!("{why} while it drained");
+        if let Some(cycle) = self.cycle.as_mut() {
+            cycle.note_trouble(format!("{name}: {what}"));
+        }
+        self.out.push(Output::Event(Event::Failed { backend: name.clone(), why: what }));
         self.refuse(name);
         let lives = self.backends.get(name).is_some_and(|backend| backend.held && backend.instance.is_some());
         if lives {

@@ -57,6 +57,9 @@ impl Coordinator {
             backend.forget_checks();
         }
         backend.retry_at = Some(now.plus_ms(wait));
+        if let Some(cycle) = self.cycle.as_mut() {
+            cycle.note_trouble(format!("{name}: {why}"));
+        }
         self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
         self.set_state(name, State::Failed, None, now);
     }

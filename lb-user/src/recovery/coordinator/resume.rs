@@ -90,6 +90,7 @@ impl Coordinator {
         let mut resumed = Cycle::new(*cycle, reason.clone(), from.clone(), to.clone(), *at);
         resumed.drain_deadline_ms = *drain_deadline_ms;
         resumed.before = *instance;
+        resumed.note_trouble("the controller ended on the way, and another one took over".to_owned());
         let was_dead = matches!(reason, Reason::Died { .. });
         if self.steering.epoch > *epoch || was_dead {
             // More happened than was written down, so how long flows have been waiting is not known; and who was
