@@ -66,6 +66,25 @@ pub async fn run(
     }
 }
 
+/// Asks a backend over TCP from inside `netns`, by a connection to `address` that `pin` can lead there: it is told the
+/// connection's own address before it is opened, and says whether it may be.
+pub async fn run_pinned(
+    check: &Check,
+    netns: &NetnsHandle,
+    address: SocketAddr,
+    limit: Duration,
+    pin: impl FnMut(SocketAddr) -> bool,
+) -> Result<(), Finding> {
+    let connected = socket::connect_pinned(netns, address, pin);
+    match check {
+        Check::Tcp => within(limit, connected).await.map(drop),
+        Check::Http(check) => within(limit, http::ask_over(check, address, connected)).await,
+        Check::Udp(_) | Check::Script(_) => {
+            Err(Finding::Unchecked("only connections over TCP can be pinned".to_owned()))
+        }
+    }
+}
+
 async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, Finding>>) -> Result<T, Finding> {
     timeout(limit, asked).await.unwrap_or(Err(Finding::TimedOut))
 }

@@ -102,6 +102,9 @@ pub(super) fn print(report: &Report) {
     if let (Some(before), Some(after)) = (report.proof.before, report.proof.after) {
         println!("  proof     process {} is gone, process {} runs", before.pid, after.pid);
     }
+    if let Some(warm_up) = &report.warm_up {
+        println!("  warm-up   {warm_up}");
+    }
     for trouble in &report.troubles {
         println!("  trouble   {trouble}");
     }

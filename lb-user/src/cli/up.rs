@@ -169,6 +169,7 @@ impl UpArgs {
                 ready_timeout: self.ready_timeout,
                 retry: Duration::from_millis(policy.retry_ms),
             },
+            warm_up: None,
             backends: backend_names().into_iter().map(backend).collect(),
         };
         let network = OwnNetwork {

@@ -167,6 +167,7 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         check,
         drain,
         rejuvenation,
+        warm_up,
         backends,
     } = old;
     // From one active backend to many, or back, is another way of steering.
@@ -185,6 +186,7 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         ("memory_limit", *memory_limit != new.memory_limit, Effect::InPlace),
         ("drain", *drain != new.drain, Effect::InPlace),
         ("rejuvenation", *rejuvenation != new.rejuvenation, Effect::InPlace),
+        ("warm_up", *warm_up != new.warm_up, Effect::InPlace),
     ];
     note(&Subject::Service(name.clone()), keys, changes);
     self::check(name, check, &new.check, changes);

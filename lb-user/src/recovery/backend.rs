@@ -13,9 +13,9 @@ use crate::flow_counts::OpenFlows;
 /// Where a backend stands in its cycle; from any of these an operator may take it to `Maintenance` and back.
 ///
 /// ```text
-///              passed its checks          handover to it
+///              passed its checks,         handover to it
 ///  Starting ---------------------> Standby -------------> Active
-///    ^   |                            |                   ^   |
+///    ^   |         (and Warming)      |                   ^   |
 ///    |   | start failed,              | aged while   new  |   | handover
 ///    |   | command ended,             | it waited    one  |   | away
 ///    |   | not ready in time          |            failed |   v
@@ -43,11 +43,13 @@ pub enum State {
     Failed,
     /// An operator holds it out; it keeps its flows, and is neither started nor stopped.
     Maintenance,
+    /// It has passed its checks and gets the requests of its warm-up.
+    Warming,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Starting,
         Self::Standby,
         Self::Active,
@@ -56,6 +58,7 @@ impl State {
         Self::Recovering,
         Self::Failed,
         Self::Maintenance,
+        Self::Warming,
     ];
 }
 
@@ -70,6 +73,7 @@ impl fmt::Display for State {
             Self::Recovering => "recovering",
             Self::Failed => "failed",
             Self::Maintenance => "maintenance",
+            Self::Warming => "warming",
         })
     }
 }
@@ -105,6 +109,10 @@ pub(super) struct Backend {
     /// Since when scans have found no open flow.
     pub(super) empty_since: Option<Now>,
     pub(super) open: OpenFlows,
+    /// This life has been warmed up, or has served clients.
+    pub(super) warm: bool,
+    /// The warm-up of this life has failed: it is not made ready any more, but for want of others.
+    pub(super) stays_cold: bool,
 }
 
 impl Backend {
@@ -129,6 +137,8 @@ impl Backend {
             retry_at: None,
             empty_since: None,
             open: OpenFlows::default(),
+            warm: false,
+            stays_cold: false,
         }
     }
 
@@ -137,6 +147,7 @@ impl Backend {
         self.instance = Some(instance);
         self.last_life = Some(instance);
         self.has_worked = false;
+        (self.warm, self.stays_cold) = (false, false);
         self.forget_checks();
         self.memory.clear();
         self.fresh_memory = None;

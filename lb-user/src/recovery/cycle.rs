@@ -4,6 +4,7 @@ use super::backend::Backend;
 use super::message::{CutFlow, Instance, RequestId};
 use super::policy::NEVER_MS;
 use super::report::{Outcome, Proof, Reason, Report, Times};
+use super::warm_up::WarmUp;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 use crate::names::{BackendName, ServiceName};
@@ -31,6 +32,8 @@ pub(super) struct Cycle {
     pub(super) unseen: Option<String>,
     /// What went wrong on the way and was dealt with.
     pub(super) troubles: Vec<String>,
+    /// What came of warming the new life up.
+    pub(super) warm_up: Option<WarmUp>,
 }
 
 /// A report names so many troubles: a start that is tried for days fails alike each time.
@@ -60,6 +63,7 @@ impl Cycle {
             stopping: None,
             unseen: None,
             troubles: Vec::new(),
+            warm_up: None,
         }
     }
 
@@ -112,6 +116,7 @@ impl Cycle {
             cut: self.cut,
             proof: Proof { before: self.before, after },
             troubles: self.troubles,
+            warm_up: self.warm_up,
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::State;
 use super::report::{Outcome, Reason};
+use super::warm_up::WarmUp;
 use crate::names::{BackendName, ServiceName};
 
 /// An event with its time and service.
@@ -117,6 +118,13 @@ pub enum Event {
     Paused,
     /// Rejuvenations are left to the rules again.
     Resumed,
+    /// A warm-up ended.
+    WarmedUp {
+        /// The backend.
+        backend: BackendName,
+        /// What came of it.
+        result: WarmUp,
+    },
     /// The journal cannot be written: no rejuvenation starts.
     JournalFailed {
         /// What the system said.
@@ -160,6 +168,7 @@ impl fmt::Display for Event {
             Self::Ready { backend } => write!(f, "{backend}: no longer held out"),
             Self::Paused => write!(f, "paused: no automatic rejuvenation"),
             Self::Resumed => write!(f, "resumed: rejuvenations are left to the rules"),
+            Self::WarmedUp { backend, result } => write!(f, "{backend}: warm-up: {result}"),
             Self::JournalFailed { error } => {
                 write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
             }

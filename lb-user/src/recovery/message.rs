@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Event;
 use super::journal::Record;
 use super::report::Report;
+use super::warm_up::WarmUp;
 use crate::flow_counts::{FlowCounts, OpenFlows};
 use crate::names::BackendName;
 
@@ -216,6 +217,15 @@ pub enum Input {
     Cut,
     /// The journal can be written, or not any more and why.
     Journal(Result<(), String>),
+    /// A warm-up ended.
+    WarmedUp {
+        /// The backend.
+        backend: BackendName,
+        /// The life that was warmed up; the result of an older one is ignored.
+        instance: Instance,
+        /// What came of it.
+        result: WarmUp,
+    },
 }
 
 /// What to do, in this order.
@@ -242,5 +252,12 @@ pub enum Output {
         request: RequestId,
         /// The report, if what was asked for took a cycle; or why nothing was done.
         result: Result<Option<Box<Report>>, String>,
+    },
+    /// Send a backend the requests of its warm-up; [`Input::WarmedUp`] answers.
+    WarmUp {
+        /// The backend.
+        backend: BackendName,
+        /// The life that is to be warmed up.
+        instance: Instance,
     },
 }

@@ -14,8 +14,10 @@ mod policy;
 pub mod report;
 #[cfg(test)]
 mod tests;
+mod warm_up;
 
 pub use backend::State;
 pub use coordinator::Coordinator;
 pub use message::{CutFlow, Finding, Input, Instance, Output, RequestId, Steering};
 pub use policy::{Policy, Stragglers};
+pub use warm_up::{Through, WarmUp};

@@ -63,7 +63,16 @@ pub struct Policy {
     pub ready_deadline_ms: u64,
     /// Wait before a failed start is tried again; it doubles up to 64 times this.
     pub retry_ms: u64,
+    /// Requests that a backend gets before it may get those of clients; 0 if there is no warm-up.
+    pub warm_up_requests: u32,
+    /// So many percent of them have to succeed (1 to 100).
+    pub warm_up_pass_percent: u8,
+    /// How long all of them may take.
+    pub warm_up_deadline_ms: u64,
 }
+
+/// The answer of a warm-up whose time is over is waited for so long.
+const WARM_UP_GRACE_MS: u64 = 2_000;
 
 impl Default for Policy {
     fn default() -> Self {
@@ -87,6 +96,9 @@ impl Default for Policy {
             observation_ms: 10_000,
             ready_deadline_ms: 60_000,
             retry_ms: 1_000,
+            warm_up_requests: 0,
+            warm_up_pass_percent: 100,
+            warm_up_deadline_ms: 30_000,
         }
     }
 }
@@ -100,6 +112,17 @@ impl Policy {
     /// Backends that have to stay active when one is taken out.
     pub fn floor(&self) -> usize {
         if self.spread { self.active_least.max(1) as usize } else { 1 }
+    }
+
+    /// A warm-up that has not been heard of within this is taken to have failed, in milliseconds.
+    pub(super) fn warm_up_limit_ms(&self) -> u64 {
+        self.warm_up_deadline_ms.saturating_add(WARM_UP_GRACE_MS)
+    }
+
+    /// How long a backend may take from its stop to its return, in milliseconds.
+    pub(super) fn return_limit_ms(&self) -> u64 {
+        let warm_up_ms = if self.warm_up_requests > 0 { self.warm_up_limit_ms() } else { 0 };
+        self.ready_deadline_ms.saturating_add(warm_up_ms)
     }
 
     /// When what is left of a drain that begins now is cut, in milliseconds of the boot clock.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::message::{CutFlow, Instance};
+use super::warm_up::WarmUp;
 use crate::flow_counts::OpenFlows;
 use crate::names::{BackendName, ServiceName};
 
@@ -144,6 +145,9 @@ pub struct Report {
     /// What went wrong on the way and was dealt with, in order; the first 16 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
+    /// What came of the last warm-up of the life that began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
 }
 
 impl Report {

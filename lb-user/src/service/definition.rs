@@ -57,6 +57,12 @@ pub(super) fn sees_turns(service: &config::Service) -> bool {
     service.forwarding == Forwarding::Nat && service.tracking == Tracking::Always
 }
 
+/// Whether the packet path counts the open flows of each backend.
+pub(super) fn counts_open(service: &config::Service) -> bool {
+    matches!(service.policy, pool::Policy::Lc | pool::Policy::Wlc | pool::Policy::Random2)
+        || service.backends.iter().any(|backend| backend.max_flows.is_some())
+}
+
 /// The number of a protocol in IP headers.
 pub(super) fn number_of(protocol: Protocol) -> u8 {
     match protocol {
@@ -85,12 +91,10 @@ pub(super) fn entry(service: &config::Service, uplink: NextHop, snat_group: u32)
             entry = entry.with_flags(service_flags::BREAK_AFFINITY);
         }
     }
-    let counts_open = matches!(service.policy, pool::Policy::Lc | pool::Policy::Wlc | pool::Policy::Random2)
-        || service.backends.iter().any(|backend| backend.max_flows.is_some());
     let wanted = [
         (service.udp_drain == UdpDrain::Move, service_flags::MOVE_DATAGRAMS),
         (service.tracking == Tracking::DrainOnly, service_flags::DRAIN_ONLY),
-        (counts_open, service_flags::COUNT_OPEN),
+        (counts_open(service), service_flags::COUNT_OPEN),
     ];
     wanted.into_iter().filter(|(wanted, _)| *wanted).fold(entry, |entry, (_, flag)| entry.with_flags(flag))
 }
@@ -99,6 +103,7 @@ pub(super) fn entry(service: &config::Service, uplink: NextHop, snat_group: u32)
 /// limit is a part of, in bytes.
 pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Policy {
     let (check, drain, renewal) = (&service.check, &service.drain, &service.rejuvenation);
+    let defaults = Policy::default();
     let (memory_limit_bytes, ceiling_percent) = match renewal.ceiling {
         Ceiling::Bytes(bytes) => (bytes, 100),
         Ceiling::Percent(percent) => (service.memory_limit.unwrap_or(machine_memory), percent),
@@ -130,7 +135,16 @@ pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Polic
         observation_ms: millis(renewal.observation),
         ready_deadline_ms: millis(renewal.ready_timeout),
         retry_ms: millis(renewal.retry),
-        ..Policy::default()
+        warm_up_requests: service.warm_up.as_ref().map_or(0, |warm_up| warm_up.requests),
+        warm_up_pass_percent: service
+            .warm_up
+            .as_ref()
+            .map_or(defaults.warm_up_pass_percent, |warm_up| warm_up.pass_percent),
+        warm_up_deadline_ms: service
+            .warm_up
+            .as_ref()
+            .map_or(defaults.warm_up_deadline_ms, |warm_up| millis(warm_up.deadline)),
+        ..defaults
     }
 }
 

@@ -18,6 +18,7 @@ mod registration;
 mod runtime;
 mod status;
 mod tasks;
+mod warm_up;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -56,11 +56,13 @@ pub(super) struct Runtime {
     history: History,
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
-    reporter: Reporter,
+    pub(super) reporter: Reporter,
     /// What watches the backends, for as long as the runtime is there.
     _watchers: JoinSet<()>,
     /// Starts and stops under way.
     actions: JoinSet<()>,
+    /// Warm-ups under way.
+    pub(super) warm_ups: JoinSet<()>,
     commands: mpsc::Receiver<Command>,
     /// The control socket.
     served: Option<Served>,
@@ -123,6 +125,7 @@ impl Runtime {
             inputs,
             reporter,
             actions: JoinSet::new(),
+            warm_ups: JoinSet::new(),
             _watchers: watchers,
             commands,
             waiting: HashMap::new(),
@@ -271,6 +274,7 @@ impl Runtime {
                         self.actions.spawn(stop);
                     }
                 }
+                Output::WarmUp { backend, instance } => self.warm_up(backend, instance),
                 Output::Event(event) => self.history.note(event, now),
                 Output::Report(report) => self.history.keep(&report),
                 Output::Answer { request, result } => {

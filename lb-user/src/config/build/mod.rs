@@ -6,6 +6,7 @@ mod backend;
 mod check;
 mod service;
 mod together;
+mod warm_up;
 
 use super::finding::Findings;
 use super::read::Fields;

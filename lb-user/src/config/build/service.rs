@@ -9,7 +9,7 @@ use super::super::types::{
     Affinity, AtDrain, Backend, DeadFlows, Drain, Protocol, Rejuvenation, Service, Stragglers, Tracking,
     UdpDrain,
 };
-use super::{backend, check, together};
+use super::{backend, check, together, warm_up};
 
 /// The service that this table is.
 pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Service> {
@@ -21,6 +21,8 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
     let backends: Vec<Option<Backend>> =
         tables.unwrap_or_default().iter().map(|table| backend::backend(fields, table, findings)).collect();
     let check = fields.table("check").and_then(|table| check::check(table, protocol(fields), findings));
+    let warm_up =
+        fields.table("warm_up").and_then(|table| warm_up::warm_up(table, protocol(fields), findings));
     let rejuvenation = fields.table("rejuvenation").and_then(|table| rejuvenation(table, findings));
 
     let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
@@ -63,6 +65,7 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
         check: check?,
         drain: drain(fields.table("drain")?)?,
         rejuvenation,
+        warm_up: warm_up?,
         backends,
     })
 }

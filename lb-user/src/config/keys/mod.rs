@@ -6,6 +6,7 @@ mod backend;
 mod check;
 mod service;
 mod shared;
+mod warm_up;
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use super::backend::BACKEND;
 use super::check::CHECK;
+use super::warm_up::WARM_UP;
 use super::{DAY, HOUR, Key, Kind, SECOND, Section, millis};
 
 pub(super) const SERVICE: Section = Section {
@@ -106,7 +107,7 @@ pub(super) const SERVICE: Section = Section {
              or else the machine's memory.",
         ),
     ],
-    sections: &[CHECK, DRAIN, REJUVENATION, BACKEND],
+    sections: &[CHECK, DRAIN, REJUVENATION, WARM_UP, BACKEND],
 };
 
 const POLICY: Key = Key::with_default(

@@ -4,6 +4,7 @@
 //! belong to the chosen kind of service, check or driver is not there.
 
 mod backend;
+mod warm_up;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,6 +15,7 @@ use lb_common::pool::Policy;
 use serde::{Deserialize, Serialize};
 
 pub use self::backend::{Backend, CommandDriver, Driver, Process, Restart};
+pub use self::warm_up::WarmUp;
 use crate::check::Check;
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::names::ServiceName;
@@ -104,6 +106,8 @@ pub struct Service {
     pub drain: Drain,
     /// When a backend is renewed.
     pub rejuvenation: Rejuvenation,
+    /// What a backend gets before clients may reach it, if anything.
+    pub warm_up: Option<WarmUp>,
     /// 1 to [`lb_common::pool::MEMBERS_MAX`], in the order of the file; names and addresses are unique within the service.
     pub backends: Vec<Backend>,
 }

@@ -162,7 +162,7 @@ impl Coordinator {
 
     /// Ends a cycle whose old backend does not come back in time.
     pub(super) fn watch_return(&mut self, now: Now) {
-        let limit = self.policy.ready_deadline_ms;
+        let limit = self.policy.return_limit_ms();
         let late = self.cycle.take_if(|cycle| cycle.stopping.is_some_and(|at| now.ms_since(at) > limit));
         if let Some(cycle) = late {
             let old = self.backends.get(&cycle.from);

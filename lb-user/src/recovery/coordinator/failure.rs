@@ -96,8 +96,9 @@ impl Coordinator {
         if self.roll_back(name, &reason, why, now) {
             return;
         }
+        let in_need = || self.cold_in_need(now).filter(|_| self.is_dead(name, now));
         if self.cycle.is_none()
-            && let Some(to) = self.ready_standby(now)
+            && let Some(to) = self.ready_standby(now).or_else(in_need)
         {
             self.begin_cycle(name, Some(&to), reason, None, now);
             return;
@@ -130,18 +131,25 @@ impl Coordinator {
         true
     }
 
-    /// Nobody is active: the first backend that is ready becomes it, or the one that drains.
+    /// Nobody is active: the first backend that is ready becomes it, or the one that drains, or one that has not been
+    /// warmed up.
     fn promote_any(&mut self, now: Now) {
         if let Some(name) = self.ready_standby(now) {
-            self.activate(&name, now);
-        } else if let Some(cycle) = self.cycle_to_undo(now) {
-            let failed = cycle.to.clone().unwrap_or_else(|| cycle.from.clone());
-            self.note_rolled_back(&cycle, &failed, "it does not serve");
-            self.cycle = None;
-            self.activate(&cycle.from, now);
-            let detail = format!("{failed} does not serve");
-            self.report(cycle, Outcome::RolledBack, Some(detail), now);
+            return self.activate(&name, now);
         }
+        let Some(cycle) = self.cycle_to_undo(now) else {
+            if let Some(name) = self.cold_in_need(now) {
+                self.is_ready_now(&name, now);
+                self.activate(&name, now);
+            }
+            return;
+        };
+        let failed = cycle.to.clone().unwrap_or_else(|| cycle.from.clone());
+        self.note_rolled_back(&cycle, &failed, "it does not serve");
+        self.cycle = None;
+        self.activate(&cycle.from, now);
+        let detail = format!("{failed} does not serve");
+        self.report(cycle, Outcome::RolledBack, Some(detail), now);
     }
 
     fn activate(&mut self, name: &BackendName, now: Now) {

@@ -65,8 +65,8 @@ impl Coordinator {
             State::Maintenance => Ok(Way::Already),
             State::Draining | State::Drained => Ok(Way::Drains),
             State::Failed => Ok(Way::AtOnce),
-            State::Starting if backend.instance.is_some() => Ok(Way::AtOnce),
-            State::Starting | State::Recovering => {
+            State::Starting | State::Warming if backend.instance.is_some() => Ok(Way::AtOnce),
+            State::Starting | State::Warming | State::Recovering => {
                 Err(format!("{name} is {}: wait until its command runs", backend.state))
             }
             State::Standby => self.reason_to_refuse().map_or(Ok(Way::AtOnce), Err),
@@ -130,10 +130,12 @@ impl Coordinator {
     fn come_back(&mut self, name: &BackendName, now: Now) {
         let is_ready = self.backends.get(name).is_some_and(|backend| backend.is_ready(&self.policy, now));
         let why = Some("no longer held out".to_owned());
-        if is_ready && self.policy.spread {
+        let is_warm = self.backends.get(name).is_some_and(|backend| self.is_warm(backend));
+        if is_ready && is_warm && self.policy.spread {
             return self.join(name, why, now);
         }
-        self.set_state(name, if is_ready { State::Standby } else { State::Starting }, why, now);
+        // One that is cold yet begins its warm-up at its next check.
+        self.set_state(name, if is_ready && is_warm { State::Standby } else { State::Starting }, why, now);
         if self.steering.draining.as_ref() == Some(name) {
             self.steer_old(None);
         }

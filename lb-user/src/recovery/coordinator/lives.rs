@@ -49,7 +49,7 @@ impl Coordinator {
     }
 
     /// The backend is out; it is tried again, ever more slowly. A life that goes on may still become ready.
-    fn fail(&mut self, name: &BackendName, why: String, now: Now) {
+    pub(super) fn fail(&mut self, name: &BackendName, why: String, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         let wait = self.policy.retry_ms.saturating_mul(1 << backend.attempts.min(6));
         backend.attempts = backend.attempts.saturating_add(1);
@@ -77,16 +77,13 @@ impl Coordinator {
         }
         backend.note_check(result, now);
         match backend.state {
+            State::Failed if backend.stays_cold => {}
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
-                backend.attempts = 0;
-                if self.policy.spread {
-                    self.join(name, None, now);
-                } else {
-                    self.set_state(name, State::Standby, None, now);
+                if !self.warms_first(name, now) {
+                    self.is_ready_now(name, now);
                 }
-                self.rejoined(name, now);
             }
-            State::Standby if backend.has_fallen(&self.policy) => {
+            State::Standby | State::Warming if backend.has_fallen(&self.policy) => {
                 let why = backend.last_finding.as_ref().map(ToString::to_string);
                 self.set_state(name, State::Starting, why, now);
             }
@@ -131,7 +128,9 @@ impl Coordinator {
             }
             // `Stopped` follows.
             State::Recovering => {}
-            State::Starting | State::Standby | State::Failed => self.fail(name, status.to_owned(), now),
+            State::Starting | State::Standby | State::Warming | State::Failed => {
+                self.fail(name, status.to_owned(), now)
+            }
         }
     }
 

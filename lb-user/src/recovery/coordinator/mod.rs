@@ -11,6 +11,8 @@
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.
 //! 7. Who is held out by an operator is neither started, nor stopped, nor given new flows.
+//! 8. Nothing is handed over to a life that has neither been warmed up nor served, where that is wanted, unless
+//!    nobody else could serve.
 
 mod drain;
 mod failure;
@@ -19,6 +21,7 @@ mod lives;
 mod pool;
 mod resume;
 mod trigger;
+mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,6 +116,9 @@ impl Coordinator {
                 }
             }
             Input::Cut => self.cut(now),
+            Input::WarmedUp { backend, instance, result } => {
+                self.warmed_up(&backend, instance, result, now);
+            }
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
             Input::Journal(result) => {
@@ -128,6 +134,7 @@ impl Coordinator {
             self.watch_active(now);
             self.watch_ceiling(now);
         }
+        self.watch_warm_ups(now);
         self.watch_starts(now);
         self.watch_return(now);
         std::mem::take(&mut self.out)
@@ -244,6 +251,7 @@ impl Coordinator {
         backend.state = to;
         backend.since = now;
         backend.has_worked |= to == State::Active;
+        backend.warm |= to == State::Active;
         self.out.push(Output::Event(Event::State { backend: name.clone(), from, to, why }));
     }
 }

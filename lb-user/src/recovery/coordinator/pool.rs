@@ -39,6 +39,11 @@ impl Coordinator {
         if !self.has_enough() {
             self.undo(failed(self), "too few pass their checks", now);
         }
+        while !self.has_enough()
+            && let Some(name) = self.cold_in_need(now)
+        {
+            self.is_ready_now(&name, now);
+        }
         if self.has_enough() {
             while let Some(name) = failed(self) {
                 self.eject(&name, now);
@@ -51,7 +56,7 @@ impl Coordinator {
         }
     }
 
-    fn has_enough(&self) -> bool {
+    pub(super) fn has_enough(&self) -> bool {
         self.fit_active().count() >= self.policy.floor()
     }
 

@@ -75,6 +75,8 @@ impl Coordinator {
         backend.fresh_memory = Some(0);
         backend.has_worked =
             is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained);
+        // Whether one that waited had been warmed up is not known, and it costs little to do it again.
+        backend.warm = backend.has_worked;
         if is_active {
             self.set_state(name, State::Active, None, now);
         }

@@ -85,7 +85,7 @@ impl Coordinator {
     pub(super) fn ready_standby(&self, now: Now) -> Option<BackendName> {
         self.backends
             .iter()
-            .filter(|(_, b)| b.state == State::Standby && b.is_ready(&self.policy, now))
+            .filter(|(_, b)| b.state == State::Standby && b.is_ready(&self.policy, now) && self.is_warm(b))
             .min_by_key(|(_, b)| b.over_ceiling(&self.policy).is_some())
             .map(|(name, _)| name.clone())
     }

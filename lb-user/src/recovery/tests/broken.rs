@@ -291,3 +291,36 @@ fn a_word_of_the_operator_that_is_forgotten_is_caught() {
     let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
     assert_eq!(said, "b is to be held out, and is standby");
 }
+
+/// `b` waits for its warm-up, of which nothing is heard.
+fn warming() -> World {
+    let mut world = World::up(Policy { warm_up_requests: 10, ..policy() });
+    world.faults.warm_up_lost = 1_000;
+    world.kill("b");
+    world.run_until("a active, b warming");
+    world.run(1_000);
+    world
+}
+
+#[test]
+fn a_handover_to_a_backend_that_was_not_warmed_up_is_caught() {
+    let mut world = warming();
+    let record = written(&world, 1);
+    world.checker.store(record);
+    let order = steer(&world, Some("b"));
+    assert_eq!(verdict(&mut world, order), "new flows go to b, which has not been warmed up");
+}
+
+#[test]
+fn a_warm_up_of_one_that_serves_is_caught() {
+    let mut world = warming();
+    let order = Output::WarmUp { backend: name("a"), instance: world.life("a").instance };
+    assert_eq!(verdict(&mut world, order), "a is warmed up while it serves");
+}
+
+#[test]
+fn a_stop_of_one_whose_warm_up_may_still_succeed_is_caught() {
+    let mut world = warming();
+    let said = verdict(&mut world, Output::Stop(name("b")));
+    assert_eq!(said, "b lives and is stopped without a rejuvenation");
+}

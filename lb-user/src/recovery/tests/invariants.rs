@@ -39,6 +39,12 @@ struct Known {
     stopping: bool,
     /// It was taken out on purpose and is not ready again.
     out: bool,
+    /// This life has been warmed up, or has served.
+    warm: bool,
+    /// Its warm-up has failed.
+    cold: bool,
+    /// When its warm-up was ordered, until it is heard of.
+    warming_since: Option<Now>,
 }
 
 impl Known {
@@ -54,6 +60,9 @@ impl Known {
             open: None,
             stopping: false,
             out: false,
+            warm: false,
+            cold: false,
+            warming_since: None,
         }
     }
 }
@@ -145,6 +154,15 @@ impl Checker {
                 let known = self.known_mut(backend);
                 (known.life, known.stopping) = (None, false);
             }
+            Input::WarmedUp { backend, instance, result } => {
+                let passed = result.failed == 0;
+                let known = self.known_mut(backend);
+                if known.life == Some(*instance) {
+                    known.warm |= passed && !known.cold;
+                    known.cold |= !passed;
+                    known.warming_since = None;
+                }
+            }
             Input::Cut => {
                 if let Some(drain) = &mut self.drain {
                     drain.deadline_ms = drain.deadline_ms.min(now.boot_ms);
@@ -202,8 +220,15 @@ impl Checker {
     /// The coordinator died; the next one knows what runs, what is on disk and what the kernel does.
     pub(super) fn crash(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
         for (name, life) in alive {
+            let has_served = self.word.active.contains(name)
+                || self.word.draining.as_ref() == Some(name)
+                || self.durable.iter().any(|record| {
+                    matches!(record, Record::Handover { from, instance, .. }
+                        if from == name && instance == life)
+                });
             let known = self.known_mut(name);
-            *known = Known { out: known.out && known.life.is_none(), ..Known::new(*life, now) };
+            let (out, warm) = (known.out && known.life.is_none(), has_served && life.is_some());
+            *known = Known { out, warm, ..Known::new(*life, now) };
         }
         let ends_or_begins =
             |record: &&Record| matches!(record, Record::Handover { .. } | Record::Ended { .. });
@@ -238,6 +263,13 @@ impl Checker {
             }
             Output::Event(event) => self.hear_event(event, now),
             Output::Start(name) => self.may_touch(name)?,
+            Output::WarmUp { backend, .. } => {
+                if self.word.active.contains(backend) {
+                    return Err(format!("{backend} is warmed up while it serves"));
+                }
+                let known = self.known_mut(backend);
+                (known.cold, known.warming_since) = (false, Some(now));
+            }
             Output::Refuse(name) if !self.is_dead(name, now) => {
                 return Err(format!("the flows of {name} are reset, and it is not dead"));
             }
@@ -263,6 +295,9 @@ impl Checker {
             if !self.is_ready(to, now) && !self.can_return_to(to, now) && !doubted {
                 return Err(format!("new flows go to {to}, which has not just passed its checks"));
             }
+            if !self.may_serve_cold(to, now) {
+                return Err(format!("new flows go to {to}, which has not been warmed up"));
+            }
         }
         // What was a pool, and is none any more, keeps one.
         let narrows = !self.policy.spread && self.word.active.len() > 1 && new.active.len() == 1;
@@ -284,8 +319,28 @@ impl Checker {
         Ok(())
     }
 
+    /// 8: it is warm, or goes on with what it did, or nobody else could serve.
+    fn may_serve_cold(&self, to: &BackendName, now: Now) -> bool {
+        if self.policy.warm_up_requests == 0 || self.backends[to].warm || self.can_return_to(to, now) {
+            return true;
+        }
+        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
+        let waits = |name: &BackendName, known: &Known| {
+            let drains = self.drain.as_ref().is_some_and(|drain| drain.from == *name);
+            name != to && known.warm && !known.stopping && !drains && !self.held_out.contains(name)
+        };
+        // In a pool who is warm serves.
+        let others = !self.policy.spread
+            && self.backends.iter().any(|(name, known)| waits(name, known) && self.is_ready(name, now));
+        fit < self.policy.floor() && !others
+    }
+
     fn steer(&mut self, new: &Steering) {
         self.word = new.clone();
+        for name in &new.active {
+            let known = self.known_mut(name);
+            (known.warm, known.cold, known.warming_since) = (true, false, None);
+        }
         if self.drain.as_ref().is_some_and(|drain| new.active.contains(&drain.from)) {
             self.drain = None;
         }
@@ -320,8 +375,13 @@ impl Checker {
         if self.is_dead(name, now) {
             return Ok(());
         }
+        let limit = self.policy.warm_up_limit_ms();
+        if known.cold || known.warming_since.is_some_and(|at| now.ms_since(at) > limit) {
+            // No client has met this life.
+            return Ok(());
+        }
         let unready = known.unready_since.is_some_and(|at| now.ms_since(at) >= self.policy.ready_deadline_ms);
-        let Some(drain) = self.drain.as_ref().filter(|drain| drain.from == *name) else {
+        let Some(drain) = self.drain.as_ref().filter(|d| d.from == *name && d.life == known.life) else {
             let verdict = format!("{name} lives and is stopped without a rejuvenation");
             return if unready { Ok(()) } else { Err(verdict) };
         };
@@ -400,7 +460,7 @@ impl Checker {
             // Taken back, it has as long to become ready as one that was started.
             Event::State {
                 backend,
-                from: State::Maintenance | State::Draining | State::Drained,
+                from: State::Maintenance | State::Draining | State::Drained | State::Warming,
                 to: State::Starting,
                 ..
             } => {
@@ -478,7 +538,8 @@ impl Checker {
             matches!(state, State::Draining | State::Drained | State::Recovering | State::Maintenance)
         };
         for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
-            if !self.word.active.contains(name) && self.is_ready(name, now) {
+            let is_warm = self.policy.warm_up_requests == 0 || self.backends[*name].warm;
+            if !self.word.active.contains(*name) && is_warm && self.is_ready(name, now) {
                 return Err(format!("{name} is ready, and {state} instead of active"));
             }
         }
@@ -486,6 +547,12 @@ impl Checker {
         let could = self.backends.keys().find(|name| self.can_return_to(name, now));
         if let Some(name) = could.filter(|_| fit < self.policy.floor()) {
             return Err(format!("{fit} fit backends are active, and {name} is not gone back to"));
+        }
+        let cold = states.iter().find(|(name, state)| {
+            matches!(state, State::Warming | State::Failed) && self.is_ready(name, now)
+        });
+        if let Some((name, _)) = cold.filter(|_| fit < self.policy.floor()) {
+            return Err(format!("{fit} fit backends are active, and {name} waits for its warm-up"));
         }
         let unfit = self.word.active.iter().find(|name| self.has_failed(name));
         match unfit.filter(|_| fit >= self.policy.floor()) {
@@ -497,7 +564,7 @@ impl Checker {
     /// Nobody is active only while nobody could be.
     pub(super) fn somebody_serves(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
         let could = |name: &BackendName| match states[name] {
-            State::Standby => self.is_ready(name, now),
+            State::Standby | State::Warming | State::Failed => self.is_ready(name, now),
             State::Draining | State::Drained => self.can_return_to(name, now),
             _ => false,
         };

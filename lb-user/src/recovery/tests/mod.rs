@@ -11,6 +11,7 @@ mod scenarios;
 mod simulation;
 mod table;
 mod verbs;
+mod warm;
 mod world;
 
 use super::message::{Finding, Instance};

@@ -146,6 +146,8 @@ fn some_policy(world: &mut World) -> Policy {
         fall: one_of(world, &[1, 3]),
         active_least: one_of(world, &[1, 1, 2]),
         min_uptime_ms: one_of(world, &[0, 0, 10_000]),
+        warm_up_requests: one_of(world, &[0, 0, 10]),
+        warm_up_deadline_ms: 1_000,
         ..policy()
     }
 }
@@ -158,6 +160,8 @@ fn some_faults(world: &mut World) -> Faults {
         journal_fails: one_of(world, &[0, 10, 200]),
         crashes: one_of(world, &[0, 2, 10]),
         latency_ms: one_of(world, &[0, 20, 800]),
+        warm_up_fails: one_of(world, &[0, 100, 500]),
+        warm_up_lost: one_of(world, &[0, 100]),
     }
 }
 

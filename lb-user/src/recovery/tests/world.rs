@@ -15,7 +15,9 @@ use crate::recovery::event::Event;
 use crate::recovery::journal::Record;
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Report;
-use crate::recovery::{Coordinator, CutFlow, Finding, Input, Instance, Output, RequestId, State, Steering};
+use crate::recovery::{
+    Coordinator, CutFlow, Finding, Input, Instance, Output, RequestId, State, Steering, Through, WarmUp,
+};
 
 /// How often flows are counted while something drains, and otherwise.
 const SCAN_MS: [u64; 2] = [50, 500];
@@ -34,6 +36,9 @@ pub(super) struct Faults {
     pub(super) crashes: u32,
     /// A report is on its way for up to this.
     pub(super) latency_ms: u64,
+    pub(super) warm_up_fails: u32,
+    /// Nothing is heard of a warm-up.
+    pub(super) warm_up_lost: u32,
 }
 
 /// One life of a command.
@@ -58,6 +63,8 @@ pub(super) struct Machine {
     /// How much a new life needs.
     pub(super) fresh_bytes: u64,
     pub(super) starts: u32,
+    /// Warm-ups that it was sent.
+    pub(super) warm_ups: u32,
     /// Requests that it has begun to answer, as the packet path counts them.
     turns: u64,
 }
@@ -107,8 +114,15 @@ impl World {
         let backends = names.iter().map(|text| name(text));
         let (coordinator, outputs) =
             Coordinator::new("web".parse().unwrap(), policy.clone(), backends.clone(), &[], now);
-        let machine =
-            Machine { life: None, flows: 0, bad_starts: 0, fresh_bytes: FRESH_BYTES, starts: 0, turns: 0 };
+        let machine = Machine {
+            life: None,
+            flows: 0,
+            bad_starts: 0,
+            fresh_bytes: FRESH_BYTES,
+            starts: 0,
+            warm_ups: 0,
+            turns: 0,
+        };
         let mut world = Self {
             now,
             checker: Checker::new(policy.clone(), names, now),
@@ -352,9 +366,21 @@ impl World {
                     assert!(was_open, "request {request} is answered twice, or was never made");
                     self.answers.insert(request, result);
                 }
+                Output::WarmUp { backend, instance } => self.warm_up(backend, instance),
             }
         }
         Ok(())
+    }
+
+    fn warm_up(&mut self, backend: BackendName, instance: Instance) {
+        self.machine(backend.as_str()).warm_ups += 1;
+        let failed = if self.chance(self.faults.warm_up_fails) { 10 } else { 0 };
+        let ms = self.rng.random_range(20..800);
+        let result =
+            WarmUp { through: Through::DataPath, ok: 10 - failed, failed, took_ms: ms, first_failure: None };
+        if !self.chance(self.faults.warm_up_lost) {
+            self.later(ms, Happening::Heard(Input::WarmedUp { backend, instance, result }));
+        }
     }
 
     fn happen(&mut self, happening: Happening) {

@@ -57,6 +57,7 @@ pub(in crate::service) async fn open(
         plane: place.plane,
         id: place.id,
         hops: hops::watch(place.netns.path(), targets)?,
+        client_way: None,
         origin: place.netns,
         backends,
         applied: Hops::default(),
