@@ -19,4 +19,5 @@ pub mod net;
 pub mod paths;
 pub mod probe;
 pub mod recovery;
+mod roff;
 pub mod service;

@@ -14,6 +14,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod leftovers;
+mod man;
 mod privilege;
 mod run;
 mod setup;
@@ -56,6 +57,7 @@ enum Task {
     /// Searches for inputs on which the program does something else than it should.
     Fuzz(fuzz::FuzzArgs),
     Leftovers(leftovers::LeftoversArgs),
+    Man(man::ManArgs),
 }
 
 /// The root of the workspace; every path that a task names hangs from it.
@@ -76,6 +78,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Simulate(args) => simulate::run(args),
         Task::Fuzz(args) => fuzz::run(args),
         Task::Leftovers(args) => leftovers::run(args),
+        Task::Man(args) => man::run(args),
     }
 }
 

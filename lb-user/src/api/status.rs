@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow_counts::FlowCounts;
 use crate::names::{BackendName, ServiceName};
+use crate::recovery::WarmUp;
 use crate::recovery::report::Report;
 
 /// A service as its controller sees it.
@@ -61,6 +62,9 @@ pub struct BackendStatus {
     /// of none are left out.
     #[serde(default)]
     pub first_byte: Vec<FirstByte>,
+    /// What came of its last warm-up, if this controller has had it warmed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
 }
 
 /// Responses that began within the same power of two of time.

@@ -15,6 +15,7 @@ mod explain;
 mod flows;
 mod import;
 mod load;
+mod man;
 mod operate;
 mod pause;
 mod ready;
@@ -80,6 +81,9 @@ enum Command {
     Import(import::ImportArgs),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
+    Completions(man::CompletionsArgs),
+    #[command(hide = true)]
+    Man(man::ManArgs),
     #[command(hide = true)]
     Shim(shim::ShimArgs),
 }
@@ -123,6 +127,8 @@ pub fn run() -> ExitCode {
         Command::Import(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
+        Command::Completions(args) => Ok(args.run()),
+        Command::Man(args) => args.run(),
         Command::Shim(args) => Ok(args.run()),
     };
     result.unwrap_or_else(|error| {

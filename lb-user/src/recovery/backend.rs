@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{Finding, Instance};
 use super::policy::Policy;
+use super::warm_up::WarmUp;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 
@@ -113,6 +114,8 @@ pub(super) struct Backend {
     pub(super) warm: bool,
     /// The warm-up of this life has failed: it is not made ready any more, but for want of others.
     pub(super) stays_cold: bool,
+    /// What came of its last warm-up, in whatever life.
+    pub(super) last_warm_up: Option<WarmUp>,
 }
 
 impl Backend {
@@ -139,6 +142,7 @@ impl Backend {
             open: OpenFlows::default(),
             warm: false,
             stays_cold: false,
+            last_warm_up: None,
         }
     }
 

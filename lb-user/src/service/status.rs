@@ -61,6 +61,7 @@ impl Runtime {
             flows_total: counters.flows_new,
             counters: counters.named().map(|(counter, count, _)| (counter.to_owned(), count)).collect(),
             first_byte: first_byte(&times),
+            warm_up: self.coordinator.last_warm_up(name).cloned(),
         })
     }
 }

@@ -7,6 +7,7 @@ mod figures;
 mod limits;
 mod packet;
 mod table;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -23,10 +24,12 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     Packet(packet::PacketArgs),
+    Trust(trust::TrustArgs),
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     match &args.what {
         What::Packet(args) => packet::run(args),
+        What::Trust(args) => trust::run(args),
     }
 }

@@ -12,6 +12,11 @@ use crate::recovery::message::{Instance, Output};
 use crate::recovery::warm_up::WarmUp;
 
 impl Coordinator {
+    /// What came of the last warm-up of a backend, if there was one.
+    pub fn last_warm_up(&self, name: &BackendName) -> Option<&WarmUp> {
+        self.backends.get(name)?.last_warm_up.as_ref()
+    }
+
     /// Whether clients need not be the first who ask this backend for anything.
     pub(super) fn is_warm(&self, backend: &Backend) -> bool {
         self.policy.warm_up_requests == 0 || backend.warm
@@ -43,6 +48,7 @@ impl Coordinator {
         let passed = result.reaches(percent);
         // The answer of an earlier warm-up of this life may come after one that has failed.
         backend.warm |= passed && !backend.stays_cold;
+        backend.last_warm_up = Some(result.clone());
         let is_awaited = backend.state == State::Warming;
         let is_ready = backend.is_ready(&self.policy, now);
         let why = format!("warm-up failed, {percent} % have to succeed: {result}");
