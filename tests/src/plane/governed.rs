@@ -193,7 +193,7 @@ impl Governed {
             (Ipv6Addr::UNSPECIFIED, BACKEND_PORT).into()
         };
         let pid_file = self.pid_file(number).display().to_string();
-        let (service, hangs) = (aging_service(), self.hang_file(number).display().to_string());
+        let (service, hangs) = (aging_service(), self.file(&format!("hang-{number}")).display().to_string());
         let start = format!(
             "if mv {hangs} {hangs}.done 2>/dev/null; then sleep 600; fi\n\
              nsenter --net={namespace} {service} --healthy --listen {any} --backend {number} >/dev/null 2>&1 &\n\
@@ -202,15 +202,6 @@ impl Governed {
         // One that does not run on never hears that it is to end.
         let stop = format!("kill $(cat {pid_file})\nkill -CONT $(cat {pid_file})\n");
         (self.script(&format!("start-{number}"), &start), self.script(&format!("stop-{number}"), &stop))
-    }
-
-    fn hang_file(&self, number: usize) -> PathBuf {
-        self.file(&format!("hang-{number}"))
-    }
-
-    /// Lets the next start of a backend hang until its driver gives up on it.
-    pub fn let_start_hang(&self, number: usize) {
-        fs::write(self.hang_file(number), "").unwrap();
     }
 
     fn script(&self, name: &str, text: &str) -> String {
@@ -300,16 +291,6 @@ impl Governed {
 
     fn output_file(&self) -> PathBuf {
         self.file(&format!("controller-{}", self.starts))
-    }
-
-    /// Every report of a service that was kept, oldest first.
-    pub fn reports(&self, service: &str) -> Vec<Value> {
-        let paths = Roots::default().service(&self.service(service).parse().unwrap());
-        let files = fs::read_dir(paths.reports()).into_iter().flatten().flatten();
-        let mut reports: Vec<Value> =
-            files.filter_map(|file| serde_json::from_slice(&fs::read(file.path()).ok()?).ok()).collect();
-        reports.sort_by_key(|report| report["cycle"].as_u64());
-        reports
     }
 
     /// Runs `baton` on the balancer to its end.

@@ -1,7 +1,9 @@
 //! The rounds: a rejuvenation each, some with a fault.
 
+use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use baton::paths::Roots;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -77,7 +79,7 @@ impl Trial {
 
     pub(super) fn restart_hangs(&mut self) -> Vec<String> {
         let active = self.governed.backends_in(SERVICE, "active").remove(0);
-        self.governed.let_start_hang(self.number(&active));
+        fs::write(self.governed.file(&format!("hang-{}", self.number(&active))), "").unwrap();
         let report = self.governed.rejuvenate(SERVICE, None);
         assert_clean(&report);
         let troubles = report["troubles"].to_string();
@@ -87,7 +89,7 @@ impl Trial {
 
     pub(super) fn controller_killed(&mut self) -> Vec<String> {
         self.controllers_killed += 1;
-        let before = self.governed.reports(SERVICE).len();
+        let before = self.reports().len();
         let active = self.governed.backends_in(SERVICE, "active");
         let asked = self.governed.baton(&["rejuvenate", &self.name()]);
         assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
@@ -103,8 +105,8 @@ impl Trial {
         self.governed.start();
         self.governed.until_ready(1);
         assert_ne!(self.governed.backends_in(SERVICE, "active"), active);
-        eventually("there is a report", || self.governed.reports(SERVICE).len() > before);
-        let report = self.governed.reports(SERVICE).remove(before);
+        eventually("there is a report", || self.reports().len() > before);
+        let report = self.reports().remove(before);
         assert_clean(&report);
         let troubles = report["troubles"].to_string();
         // Else it was over when the controller died.
@@ -113,7 +115,7 @@ impl Trial {
     }
 
     pub(super) fn new_active_dies(&mut self) -> Vec<String> {
-        let before = self.governed.reports(SERVICE).len();
+        let before = self.reports().len();
         let old = self.governed.backends_in(SERVICE, "active").remove(0);
         // Somebody who stays, so that it still drains when the new one dies.
         let vip = self.governed.vip();
@@ -125,8 +127,8 @@ impl Trial {
         assert_ne!(new, old);
         let at_unix_ms = unix_ms();
         kill(self.pid(&new), Signal::SIGKILL).unwrap();
-        eventually("both reports are there", || self.governed.reports(SERVICE).len() >= before + 2);
-        let reports = self.governed.reports(SERVICE).split_off(before);
+        eventually("both reports are there", || self.reports().len() >= before + 2);
+        let reports = self.reports().split_off(before);
         let (undone, died) = (&reports[0], &reports[1]);
         assert_eq!((&undone["outcome"], &undone["from"]), (&"rolled_back".into(), &old.as_str().into()));
         assert!(undone["detail"].as_str().unwrap().starts_with(&format!("{new} failed")), "{undone:#}");
@@ -145,6 +147,16 @@ impl Trial {
         self.governed.until_ready(1);
         assert_eq!(guest.get("/free").unwrap().backend, self.number(&old).to_string());
         reports.iter().map(in_words).collect()
+    }
+
+    /// Every report that was kept, oldest first.
+    pub(super) fn reports(&self) -> Vec<Value> {
+        let paths = Roots::default().service(&self.name().parse().unwrap());
+        let files = fs::read_dir(paths.reports()).into_iter().flatten().flatten();
+        let read = |path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok();
+        let mut reports: Vec<_> = files.filter_map(|file| read(file.path())).collect();
+        reports.sort_by_key(|report| report["cycle"].as_u64());
+        reports
     }
 
     fn name(&self) -> String {

@@ -111,7 +111,7 @@ pub fn trial(length: Length) -> Figures {
     let run = requests.end();
     let seen = watch.end();
     let failures = judge(&run, &trial.deaths);
-    let reports = trial.governed.reports(SERVICE);
+    let reports = trial.reports();
     let cut: u64 = reports.iter().map(|report| report["cut"].as_array().map_or(0, Vec::len) as u64).sum();
     let faulty_rounds: Vec<_> = rounds.into_iter().filter(|round| round.fault.is_some()).collect();
     let mut faults = BTreeMap::new();
