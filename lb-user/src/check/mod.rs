@@ -60,7 +60,7 @@ pub async fn run(
     let target = target.into();
     match check {
         Check::Tcp => within(limit, socket::connect(netns, target.address)).await.map(drop),
-        Check::Http(check) => within(limit, http::ask(check, netns, target.address)).await,
+        Check::Http(check) => within(limit, Box::pin(http::ask(check, netns, target.address))).await,
         Check::Udp(check) => udp::ask(check, netns, target.address, limit).await,
         Check::Script(check) => script::ask(check, netns, &target, limit).await,
     }
@@ -78,7 +78,7 @@ pub async fn run_pinned(
     let connected = socket::connect_pinned(netns, address, pin);
     match check {
         Check::Tcp => within(limit, connected).await.map(drop),
-        Check::Http(check) => within(limit, http::ask_over(check, address, connected)).await,
+        Check::Http(check) => within(limit, Box::pin(http::ask_over(check, address, connected))).await,
         Check::Udp(_) | Check::Script(_) => {
             Err(Finding::Unchecked("only connections over TCP can be pinned".to_owned()))
         }

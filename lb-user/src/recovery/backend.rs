@@ -79,6 +79,17 @@ impl fmt::Display for State {
     }
 }
 
+/// Whether a life has been warmed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Warmth {
+    /// Not yet.
+    Unknown,
+    /// It has, or has served clients.
+    Warm,
+    /// It failed to be: it is not made ready any more, but for want of others.
+    Cold,
+}
+
 /// A backend and what its checks, samples and scans have shown.
 #[derive(Clone, Debug)]
 pub(super) struct Backend {
@@ -110,10 +121,8 @@ pub(super) struct Backend {
     /// Since when scans have found no open flow.
     pub(super) empty_since: Option<Now>,
     pub(super) open: OpenFlows,
-    /// This life has been warmed up, or has served clients.
-    pub(super) warm: bool,
-    /// The warm-up of this life has failed: it is not made ready any more, but for want of others.
-    pub(super) stays_cold: bool,
+    /// Whether this life has been warmed up.
+    pub(super) warmth: Warmth,
     /// What came of its last warm-up, in whatever life.
     pub(super) last_warm_up: Option<WarmUp>,
 }
@@ -140,8 +149,7 @@ impl Backend {
             retry_at: None,
             empty_since: None,
             open: OpenFlows::default(),
-            warm: false,
-            stays_cold: false,
+            warmth: Warmth::Unknown,
             last_warm_up: None,
         }
     }
@@ -151,7 +159,7 @@ impl Backend {
         self.instance = Some(instance);
         self.last_life = Some(instance);
         self.has_worked = false;
-        (self.warm, self.stays_cold) = (false, false);
+        self.warmth = Warmth::Unknown;
         self.forget_checks();
         self.memory.clear();
         self.fresh_memory = None;

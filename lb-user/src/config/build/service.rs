@@ -21,8 +21,8 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
     let backends: Vec<Option<Backend>> =
         tables.unwrap_or_default().iter().map(|table| backend::backend(fields, table, findings)).collect();
     let check = fields.table("check").and_then(|table| check::check(table, protocol(fields), findings));
-    let warm_up =
-        fields.table("warm_up").and_then(|table| warm_up::warm_up(table, protocol(fields), findings));
+    let warm_up_fields = fields.table("warm_up");
+    let warm_up = warm_up_fields.and_then(|table| warm_up::warm_up(table, protocol(fields), findings));
     let rejuvenation = fields.table("rejuvenation").and_then(|table| rejuvenation(table, findings));
 
     let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
@@ -65,7 +65,10 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
         check: check?,
         drain: drain(fields.table("drain")?)?,
         rejuvenation,
-        warm_up: warm_up?,
+        warm_up: match warm_up_fields?.count::<u32>("requests")? {
+            0 => None,
+            _ => Some(warm_up?),
+        },
         backends,
     })
 }

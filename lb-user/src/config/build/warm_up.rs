@@ -5,15 +5,15 @@ use super::super::read::Fields;
 use super::super::types::{Protocol, WarmUp};
 use crate::check::{Check, HttpCheck, TlsCheck};
 
-/// The warm-up that this table is, for a service of this protocol; `Some(None)` if there is none.
+/// The warm-up that this table is, for a service of this protocol, if there is one and it is right.
 pub(super) fn warm_up(
     fields: &Fields,
     protocol: Option<Protocol>,
     findings: &mut Findings<'_>,
-) -> Option<Option<WarmUp>> {
+) -> Option<WarmUp> {
     let requests: u32 = fields.count("requests")?;
     if requests == 0 {
-        return Some(None);
+        return None;
     }
     if protocol == Some(Protocol::Udp) {
         let help = "leave `requests` out: what would count as an answer to a datagram is not known";
@@ -34,14 +34,14 @@ pub(super) fn warm_up(
         findings.error(&fields.span, message, help);
         return None;
     }
-    Some(Some(WarmUp {
+    Some(WarmUp {
         requests,
         what,
         concurrency: fields.count("concurrency")?,
         timeout,
         deadline,
         pass_percent: fields.count("pass_percent")?,
-    }))
+    })
 }
 
 fn what(fields: &Fields) -> Option<Check> {

@@ -6,7 +6,7 @@
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
-use crate::recovery::backend::State;
+use crate::recovery::backend::{State, Warmth};
 use crate::recovery::event::Event;
 use crate::recovery::message::{CutFlow, Finding, Instance, Output};
 use crate::recovery::report::Reason;
@@ -77,11 +77,9 @@ impl Coordinator {
         }
         backend.note_check(result, now);
         match backend.state {
-            State::Failed if backend.stays_cold => {}
+            State::Failed if backend.warmth == Warmth::Cold => {}
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
-                if !self.warms_first(name, now) {
-                    self.is_ready_now(name, now);
-                }
+                self.has_risen(name, now);
             }
             State::Standby | State::Warming if backend.has_fallen(&self.policy) => {
                 let why = backend.last_finding.as_ref().map(ToString::to_string);
@@ -129,7 +127,7 @@ impl Coordinator {
             // `Stopped` follows.
             State::Recovering => {}
             State::Starting | State::Standby | State::Warming | State::Failed => {
-                self.fail(name, status.to_owned(), now)
+                self.fail(name, status.to_owned(), now);
             }
         }
     }

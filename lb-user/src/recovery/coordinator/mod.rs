@@ -25,7 +25,7 @@ mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backend::{Backend, State};
+use super::backend::{Backend, State, Warmth};
 use super::cycle::Cycle;
 use super::event::Event;
 use super::journal::{Record, Standing};
@@ -251,7 +251,9 @@ impl Coordinator {
         backend.state = to;
         backend.since = now;
         backend.has_worked |= to == State::Active;
-        backend.warm |= to == State::Active;
+        if to == State::Active {
+            backend.warmth = Warmth::Warm;
+        }
         self.out.push(Output::Event(Event::State { backend: name.clone(), from, to, why }));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
-use crate::recovery::backend::State;
+use crate::recovery::backend::{State, Warmth};
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Record, Standing};
@@ -76,7 +76,9 @@ impl Coordinator {
         backend.has_worked =
             is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained);
         // Whether one that waited had been warmed up is not known, and it costs little to do it again.
-        backend.warm = backend.has_worked;
+        if backend.has_worked {
+            backend.warmth = Warmth::Warm;
+        }
         if is_active {
             self.set_state(name, State::Active, None, now);
         }

@@ -6,7 +6,7 @@
 use super::{Backend, Coordinator};
 use crate::clock::Now;
 use crate::names::BackendName;
-use crate::recovery::backend::State;
+use crate::recovery::backend::{State, Warmth};
 use crate::recovery::event::Event;
 use crate::recovery::message::{Instance, Output};
 use crate::recovery::warm_up::WarmUp;
@@ -19,18 +19,18 @@ impl Coordinator {
 
     /// Whether clients need not be the first who ask this backend for anything.
     pub(super) fn is_warm(&self, backend: &Backend) -> bool {
-        self.policy.warm_up_requests == 0 || backend.warm
+        self.policy.warm_up_requests == 0 || backend.warmth == Warmth::Warm
     }
 
-    /// A backend has just passed its checks: whether it has to be warmed up first, which then begins.
-    pub(super) fn warms_first(&mut self, name: &BackendName, now: Now) -> bool {
+    /// A backend has just passed its checks: it is ready, or its warm-up begins.
+    pub(super) fn has_risen(&mut self, name: &BackendName, now: Now) {
         let served = if self.policy.spread { self.has_enough() } else { self.active().is_some() };
         let is_cold = self.backends.get(name).is_some_and(|backend| !self.is_warm(backend));
-        if !served || !is_cold {
-            return false;
+        if served && is_cold {
+            self.warm_up(name, now);
+        } else {
+            self.is_ready_now(name, now);
         }
-        self.warm_up(name, now);
-        true
     }
 
     fn warm_up(&mut self, name: &BackendName, now: Now) {
@@ -47,7 +47,9 @@ impl Coordinator {
         }
         let passed = result.reaches(percent);
         // The answer of an earlier warm-up of this life may come after one that has failed.
-        backend.warm |= passed && !backend.stays_cold;
+        if passed && backend.warmth == Warmth::Unknown {
+            backend.warmth = Warmth::Warm;
+        }
         backend.last_warm_up = Some(result.clone());
         let is_awaited = backend.state == State::Warming;
         let is_ready = backend.is_ready(&self.policy, now);
@@ -69,7 +71,7 @@ impl Coordinator {
     /// A backend that no client has met yet did not warm up: it is started again, ever later.
     fn fail_cold(&mut self, name: &BackendName, why: String, now: Now) {
         if let Some(backend) = self.backends.get_mut(name) {
-            backend.stays_cold = true;
+            backend.warmth = Warmth::Cold;
         }
         self.fail(name, why, now);
     }
@@ -95,7 +97,8 @@ impl Coordinator {
             self.fail_cold(&name, "nothing was heard of its warm-up in time".to_owned(), now);
         }
         let served = self.active().is_some() && !self.policy.spread;
-        let cold = |b: &Backend| b.state == State::Standby && !b.warm && b.instance.is_some();
+        let cold =
+            |b: &Backend| b.state == State::Standby && b.warmth != Warmth::Warm && b.instance.is_some();
         let cold =
             if served && self.policy.warm_up_requests > 0 { self.names_where(cold) } else { Vec::new() };
         for name in cold {

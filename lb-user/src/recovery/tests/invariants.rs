@@ -39,10 +39,8 @@ struct Known {
     stopping: bool,
     /// It was taken out on purpose and is not ready again.
     out: bool,
-    /// This life has been warmed up, or has served.
-    warm: bool,
-    /// Its warm-up has failed.
-    cold: bool,
+    /// Whether this life was warmed up or has served, or its warm-up has failed.
+    warm: Option<bool>,
     /// When its warm-up was ordered, until it is heard of.
     warming_since: Option<Now>,
 }
@@ -60,8 +58,7 @@ impl Known {
             open: None,
             stopping: false,
             out: false,
-            warm: false,
-            cold: false,
+            warm: None,
             warming_since: None,
         }
     }
@@ -158,8 +155,8 @@ impl Checker {
                 let passed = result.failed == 0;
                 let known = self.known_mut(backend);
                 if known.life == Some(*instance) {
-                    known.warm |= passed && !known.cold;
-                    known.cold |= !passed;
+                    // The first answer to what was ordered last is what counts, unless it is warm already.
+                    known.warm = known.warm.or(Some(passed));
                     known.warming_since = None;
                 }
             }
@@ -227,7 +224,8 @@ impl Checker {
                         if from == name && instance == life)
                 });
             let known = self.known_mut(name);
-            let (out, warm) = (known.out && known.life.is_none(), has_served && life.is_some());
+            let (out, warm) =
+                (known.out && known.life.is_none(), (has_served && life.is_some()).then_some(true));
             *known = Known { out, warm, ..Known::new(*life, now) };
         }
         let ends_or_begins =
@@ -268,7 +266,7 @@ impl Checker {
                     return Err(format!("{backend} is warmed up while it serves"));
                 }
                 let known = self.known_mut(backend);
-                (known.cold, known.warming_since) = (false, Some(now));
+                (known.warm, known.warming_since) = (known.warm.filter(|warm| *warm), Some(now));
             }
             Output::Refuse(name) if !self.is_dead(name, now) => {
                 return Err(format!("the flows of {name} are reset, and it is not dead"));
@@ -321,13 +319,20 @@ impl Checker {
 
     /// 8: it is warm, or goes on with what it did, or nobody else could serve.
     fn may_serve_cold(&self, to: &BackendName, now: Now) -> bool {
-        if self.policy.warm_up_requests == 0 || self.backends[to].warm || self.can_return_to(to, now) {
+        if self.policy.warm_up_requests == 0
+            || self.backends[to].warm == Some(true)
+            || self.can_return_to(to, now)
+        {
             return true;
         }
         let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
         let waits = |name: &BackendName, known: &Known| {
             let drains = self.drain.as_ref().is_some_and(|drain| drain.from == *name);
-            name != to && known.warm && !known.stopping && !drains && !self.held_out.contains(name)
+            name != to
+                && known.warm == Some(true)
+                && !known.stopping
+                && !drains
+                && !self.held_out.contains(name)
         };
         // In a pool who is warm serves.
         let others = !self.policy.spread
@@ -339,7 +344,7 @@ impl Checker {
         self.word = new.clone();
         for name in &new.active {
             let known = self.known_mut(name);
-            (known.warm, known.cold, known.warming_since) = (true, false, None);
+            (known.warm, known.warming_since) = (Some(true), None);
         }
         if self.drain.as_ref().is_some_and(|drain| new.active.contains(&drain.from)) {
             self.drain = None;
@@ -376,7 +381,7 @@ impl Checker {
             return Ok(());
         }
         let limit = self.policy.warm_up_limit_ms();
-        if known.cold || known.warming_since.is_some_and(|at| now.ms_since(at) > limit) {
+        if known.warm == Some(false) || known.warming_since.is_some_and(|at| now.ms_since(at) > limit) {
             // No client has met this life.
             return Ok(());
         }
@@ -538,7 +543,7 @@ impl Checker {
             matches!(state, State::Draining | State::Drained | State::Recovering | State::Maintenance)
         };
         for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
-            let is_warm = self.policy.warm_up_requests == 0 || self.backends[*name].warm;
+            let is_warm = self.policy.warm_up_requests == 0 || self.backends[*name].warm == Some(true);
             if !self.word.active.contains(*name) && is_warm && self.is_ready(name, now) {
                 return Err(format!("{name} is ready, and {state} instead of active"));
             }
