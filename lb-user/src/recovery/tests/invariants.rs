@@ -14,6 +14,8 @@ use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
 use crate::recovery::{Coordinator, Finding, State};
 
+mod warmth;
+
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
 
@@ -152,13 +154,7 @@ impl Checker {
                 (known.life, known.stopping) = (None, false);
             }
             Input::WarmedUp { backend, instance, result } => {
-                let passed = result.failed == 0;
-                let known = self.known_mut(backend);
-                if known.life == Some(*instance) {
-                    // The first answer to what was ordered last is what counts, unless it is warm already.
-                    known.warm = known.warm.or(Some(passed));
-                    known.warming_since = None;
-                }
+                self.hear_warm_up(backend, *instance, result.failed == 0);
             }
             Input::Cut => {
                 if let Some(drain) = &mut self.drain {
@@ -261,13 +257,7 @@ impl Checker {
             }
             Output::Event(event) => self.hear_event(event, now),
             Output::Start(name) => self.may_touch(name)?,
-            Output::WarmUp { backend, .. } => {
-                if self.word.active.contains(backend) {
-                    return Err(format!("{backend} is warmed up while it serves"));
-                }
-                let known = self.known_mut(backend);
-                (known.warm, known.warming_since) = (known.warm.filter(|warm| *warm), Some(now));
-            }
+            Output::WarmUp { backend, .. } => self.order_warm_up(backend, now)?,
             Output::Refuse(name) if !self.is_dead(name, now) => {
                 return Err(format!("the flows of {name} are reset, and it is not dead"));
             }
@@ -315,29 +305,6 @@ impl Checker {
             }
         }
         Ok(())
-    }
-
-    /// 8: it is warm, or goes on with what it did, or nobody else could serve.
-    fn may_serve_cold(&self, to: &BackendName, now: Now) -> bool {
-        if self.policy.warm_up_requests == 0
-            || self.backends[to].warm == Some(true)
-            || self.can_return_to(to, now)
-        {
-            return true;
-        }
-        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
-        let waits = |name: &BackendName, known: &Known| {
-            let drains = self.drain.as_ref().is_some_and(|drain| drain.from == *name);
-            name != to
-                && known.warm == Some(true)
-                && !known.stopping
-                && !drains
-                && !self.held_out.contains(name)
-        };
-        // In a pool who is warm serves.
-        let others = !self.policy.spread
-            && self.backends.iter().any(|(name, known)| waits(name, known) && self.is_ready(name, now));
-        fit < self.policy.floor() && !others
     }
 
     fn steer(&mut self, new: &Steering) {
@@ -553,12 +520,7 @@ impl Checker {
         if let Some(name) = could.filter(|_| fit < self.policy.floor()) {
             return Err(format!("{fit} fit backends are active, and {name} is not gone back to"));
         }
-        let cold = states.iter().find(|(name, state)| {
-            matches!(state, State::Warming | State::Failed) && self.is_ready(name, now)
-        });
-        if let Some((name, _)) = cold.filter(|_| fit < self.policy.floor()) {
-            return Err(format!("{fit} fit backends are active, and {name} waits for its warm-up"));
-        }
+        self.nobody_cold_waits(states, fit, now)?;
         let unfit = self.word.active.iter().find(|name| self.has_failed(name));
         match unfit.filter(|_| fit >= self.policy.floor()) {
             Some(name) => Err(format!("{name} has failed and is active beside {fit} fit ones")),
