@@ -34,7 +34,10 @@ impl Coordinator {
     }
 
     fn warm_up(&mut self, name: &BackendName, now: Now) {
-        let Some(instance) = self.backends.get(name).and_then(|backend| backend.instance) else { return };
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        let Some(instance) = backend.instance else { return };
+        // One that failed before, and was taken back by an operator since, has another chance.
+        backend.warmth = Warmth::Unknown;
         self.set_state(name, State::Warming, None, now);
         self.out.push(Output::WarmUp { backend: name.clone(), instance });
     }
