@@ -18,5 +18,7 @@ pub mod names;
 pub mod net;
 pub mod paths;
 pub mod probe;
+mod program;
 pub mod recovery;
+mod roff;
 pub mod service;

@@ -93,6 +93,11 @@ impl PlanePaths {
         self.run_dir().join("ids.json")
     }
 
+    /// The lock of the site that its controller holds or may hold; durable, for the lock outlives a reboot.
+    pub fn fleet_lock(&self) -> PathBuf {
+        self.roots.state.join(&self.directory).join("fleet-lock.json")
+    }
+
     /// Where its maps, programs and links are pinned; the directory carries the layout version.
     pub fn pins(&self, layout_version: u32) -> PathBuf {
         self.roots.pins(layout_version, &self.directory)

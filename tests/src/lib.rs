@@ -14,3 +14,5 @@ pub mod pins;
 pub mod plane;
 pub mod processes;
 pub mod snapshot;
+pub mod trust;
+pub mod watchdog_bench;

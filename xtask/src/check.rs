@@ -12,7 +12,7 @@ use crate::cargo::{cargo, cargo_ebpf};
 use crate::run::{capture, run as run_command};
 use crate::setup::{self, Scope};
 use crate::steps::step;
-use crate::{budget, build, privilege, tidy, workspace};
+use crate::{budget, build, man, privilege, tidy, workspace};
 
 /// Everything for the host, which is everything but the eBPF crate.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "lb-ebpf"];
@@ -54,6 +54,8 @@ enum Step {
     UnitTests,
     /// What the XDP programs cost the kernel's verifier. Needs root; without, it is skipped unless named.
     Budget,
+    /// The manual pages render without a warning.
+    Man,
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
@@ -88,6 +90,7 @@ impl Step {
             Self::Docs => docs(),
             Self::PanicGate => panic_gate(),
             Self::Budget => programs_cost(named),
+            Self::Man => man::check(),
             Self::UnitTests => run_command(cargo(&["test"]).args(HOST).args(["--lib", "--bins"])),
         })
     }

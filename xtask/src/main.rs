@@ -14,6 +14,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod leftovers;
+mod man;
 mod privilege;
 mod run;
 mod setup;
@@ -50,12 +51,13 @@ enum Task {
     /// The same requests each time, none of them retried, and one table at the end. Exits with 1 if a
     /// request was lost under Baton. Needs root.
     Demo(demo::DemoArgs),
-    /// Measures what Baton costs, and holds it against the limits.
+    /// Measures what Baton costs, held against the limits, and how soon it finds what is wrong.
     Bench(bench::BenchArgs),
     Simulate(simulate::SimulateArgs),
     /// Searches for inputs on which the program does something else than it should.
     Fuzz(fuzz::FuzzArgs),
     Leftovers(leftovers::LeftoversArgs),
+    Man(man::ManArgs),
 }
 
 /// The root of the workspace; every path that a task names hangs from it.
@@ -76,6 +78,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Simulate(args) => simulate::run(args),
         Task::Fuzz(args) => fuzz::run(args),
         Task::Leftovers(args) => leftovers::run(args),
+        Task::Man(args) => man::run(args),
     }
 }
 

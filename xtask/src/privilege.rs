@@ -16,7 +16,7 @@ use crate::run::{exec, find};
 
 /// What a child under `sudo` must see to find the same tools, and to run the tests that the caller asked for; `sudo`
 /// itself clears them.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 11] = [
     "PATH",
     "CARGO_HOME",
     "CARGO_TARGET_DIR",
@@ -25,6 +25,9 @@ const KEPT: [&str; 8] = [
     "BATON_PACKETS",
     "BATON_SEED",
     "BATON_REPLAY",
+    "BATON_TRUST_ROUNDS",
+    "BATON_TRUST_BACKENDS",
+    "BATON_TRUST_FIGURES",
 ];
 
 /// Whether this is root.
@@ -50,6 +53,16 @@ pub(crate) fn sudo(why: &str) -> Result<Vec<OsString>> {
     }
     println!("asking sudo: root is needed to {why}");
     Ok(sudo_words(|name| env::var_os(name)))
+}
+
+/// Lets a `cargo test` start what it compiled as root, because of `why`; to be called before the words for the tests.
+pub(crate) fn run_tests_as_root(test: &mut Command, why: &str) -> Result<()> {
+    let sudo = sudo(why)?;
+    if !sudo.is_empty() {
+        let words: Vec<String> = sudo.iter().map(|word| format!("{:?}", word.to_string_lossy())).collect();
+        test.arg("--config").arg(format!("target.'cfg(all())'.runner = [{}]", words.join(", ")));
+    }
+    Ok(())
 }
 
 /// Becomes this very command line as root, with `argument` added; returns only on failure.

@@ -3,7 +3,7 @@
 //! Packet tables and lab need root: cargo compiles them as the caller and starts them through `sudo`.
 
 use std::fs;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -85,21 +85,11 @@ fn run_suite(suite: &str, filter: Option<&str>) -> Result<()> {
     let alone = format!("cargo xtask test --no-check --suite {suite} {}", filter.unwrap_or_default());
     step(suite, alone.trim_end(), || {
         let mut test = cargo(&["test", "--package", "baton-tests", "--test", suite]);
-        run_as_root(&mut test)?;
+        privilege::run_tests_as_root(&mut test, "load XDP programs and make network namespaces")?;
         test.args(filter).arg("--");
         if !is_packet_table(suite) {
             test.args(["--test-threads", LAB_THREADS]);
         }
         run::run(&mut test)
     })
-}
-
-/// Lets cargo start what it compiled through `sudo`, if we are not root.
-fn run_as_root(test: &mut Command) -> Result<()> {
-    let sudo = privilege::sudo("load XDP programs and make network namespaces")?;
-    if !sudo.is_empty() {
-        let words: Vec<String> = sudo.iter().map(|word| format!("{:?}", word.to_string_lossy())).collect();
-        test.arg("--config").arg(format!("target.'cfg(all())'.runner = [{}]", words.join(", ")));
-    }
-    Ok(())
 }

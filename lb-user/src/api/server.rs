@@ -30,7 +30,12 @@ pub type Operated = Result<Done, String>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Renew this backend, or the one whose turn it is.
-    Rejuvenate(Option<BackendName>),
+    Rejuvenate {
+        /// The backend.
+        backend: Option<BackendName>,
+        /// Not before a window opens.
+        in_window: bool,
+    },
     /// Hold a backend out, after its flows have ended.
     Drain(BackendName),
     /// Take back a backend that is held out.
@@ -39,6 +44,8 @@ pub enum Verb {
     Pause,
     /// Automatic rejuvenations again.
     Resume,
+    /// No automatic action at all, or again.
+    Maintenance(bool),
 }
 
 /// How an operator wants it.
@@ -85,6 +92,8 @@ pub fn serve(socket: &Path, commands: Commands) -> io::Result<Served> {
         .route("/v1/ready", post(ready))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
+        .route("/v1/maintenance-on", post(maintenance_on))
+        .route("/v1/maintenance-off", post(maintenance_off))
         .route("/v1/cut", post(cut))
         .route("/v1/events", get(events))
         .with_state(commands);
@@ -123,10 +132,13 @@ struct OperateQuery {
     /// Whether the answer only says what would be done.
     #[serde(default)]
     dry_run: bool,
+    /// Whether it waits for a window.
+    #[serde(default)]
+    in_window: bool,
 }
 
 async fn rejuvenate(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
-    let verb = Verb::Rejuvenate(query.backend.clone());
+    let verb = Verb::Rejuvenate { backend: query.backend.clone(), in_window: query.in_window };
     operate(&commands, verb, &query).await
 }
 
@@ -150,6 +162,14 @@ async fn pause(State(commands): State<Commands>, Query(query): Query<OperateQuer
 
 async fn resume(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
     operate(&commands, Verb::Resume, &query).await
+}
+
+async fn maintenance_on(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    operate(&commands, Verb::Maintenance(true), &query).await
+}
+
+async fn maintenance_off(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    operate(&commands, Verb::Maintenance(false), &query).await
 }
 
 async fn operate(commands: &Commands, verb: Verb, query: &OperateQuery) -> Response {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow_counts::FlowCounts;
 use crate::names::{BackendName, ServiceName};
+use crate::recovery::WarmUp;
 use crate::recovery::report::Report;
+use crate::recovery::window::Opening;
 
 /// A service as its controller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,12 +27,32 @@ pub struct ServiceStatus {
     /// Whether an operator has stopped automatic rejuvenations.
     #[serde(default)]
     pub paused: bool,
+    /// Whether an operator wants no automatic action at all.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// What a rejuvenation that is wanted waits for.
+    #[serde(default)]
+    pub waits: Option<String>,
+    /// When rules may rejuvenate; absent if at all times.
+    #[serde(default)]
+    pub window: Option<WindowStatus>,
     /// What is going on beyond serving, such as a drain and how far it is.
     pub activity: Option<String>,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
     /// Packets by reason ([`lb_common::Reason`]), those that were never met left out.
     pub packets: Vec<PacketCount>,
+}
+
+/// When rules may rejuvenate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowStatus {
+    /// Whether they may at this moment.
+    pub open: bool,
+    /// The opening that lasts, or else the next one.
+    pub opening: Option<Opening>,
+    /// When that ends or begins, in the window's own time, for people.
+    pub changes: String,
 }
 
 /// One backend.
@@ -61,6 +83,33 @@ pub struct BackendStatus {
     /// of none are left out.
     #[serde(default)]
     pub first_byte: Vec<FirstByte>,
+    /// What its checks and the rules about them have come to.
+    #[serde(default)]
+    pub watch: WatchStatus,
+    /// The step of its recovery that is under way, or that it is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<String>,
+    /// What came of its last warm-up, if this controller has had it warmed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
+}
+
+/// What the checks of a backend and the rules about them have come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WatchStatus {
+    /// What its last check found wrong; absent if it passed.
+    pub finding: Option<String>,
+    /// How often it has failed its checks lately.
+    pub ejections: u32,
+    /// How long it stays out for that yet, in milliseconds.
+    pub stays_out_ms: u64,
+    /// How often it would have been taken out, were its check not in shadow.
+    pub shadow_ejections: u64,
+    /// How often it would have been renewed, were the ceiling not in shadow.
+    pub shadow_rejuvenations: u64,
+    /// What its agent last said; absent if it has none.
+    pub agent: Option<String>,
 }
 
 /// Responses that began within the same power of two of time.
@@ -89,12 +138,15 @@ pub struct Done {
     /// What would be done at this moment, if that alone was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
+    /// What it waits for before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 impl Done {
     /// It is over, with this report if it took a cycle.
     pub fn with(report: Option<Box<Report>>) -> Self {
-        Self { report, plan: Vec::new() }
+        Self { report, ..Self::default() }
     }
 }
 

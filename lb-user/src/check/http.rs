@@ -13,6 +13,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::kind::HttpCheck;
 use super::{excerpt, socket, tls};
@@ -24,13 +25,22 @@ const BODY_BYTES: usize = 64 << 10;
 
 /// Sends the request and judges the answer.
 pub(super) async fn ask(check: &HttpCheck, netns: &NetnsHandle, address: SocketAddr) -> Result<(), Finding> {
+    ask_over(check, address, socket::connect(netns, address)).await
+}
+
+/// The same over a connection to be opened.
+pub(super) async fn ask_over(
+    check: &HttpCheck,
+    address: SocketAddr,
+    connected: impl Future<Output = Result<TcpStream, Finding>>,
+) -> Result<(), Finding> {
     let request = request(check, address).map_err(|error| Finding::Unchecked(error.to_string()))?;
     // What can fail on our side does so before the backend is bothered.
     let tls = match &check.tls {
         Some(tls) => Some((tls, tls::Client::prepare(tls, check.host.as_deref(), address).await?)),
         None => None,
     };
-    let stream = socket::connect(netns, address).await?;
+    let stream = connected.await?;
     match tls {
         None => converse(stream, request, check).await,
         Some((tls, client)) => converse(client.shake_hands(tls, stream).await?, request, check).await,

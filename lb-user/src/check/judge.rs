@@ -16,11 +16,10 @@
 //! reached soon, and a healthy backend is not bothered. Intervals are jittered, so that the checks of many
 //! backends, begun at once, do not stay in step.
 
-use std::collections::VecDeque;
-
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::tally::{Rule, Tally, Verdict};
 use crate::clock::Now;
 
 /// When a backend is checked, and how many results make a verdict.
@@ -34,36 +33,12 @@ pub struct Timing {
     pub timeout_ms: u64,
     /// Each interval is longer or shorter by up to this share, in percent (0 to 90).
     pub jitter_percent: u8,
-    /// Passes in a row that make a backend up (1 or more).
-    pub rise: u32,
-    /// Failures in a row that make it down (1 or more).
-    pub fall: u32,
-    /// Failures that make it down although passes are among them.
-    pub window: Option<Window>,
+    /// How many results make a verdict.
+    pub rule: Rule,
 }
 
-/// So many failures among the last checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Failures (1 to `checks`)...
-    pub failures: u32,
-    /// ...among so many last checks (at most 1,000).
-    pub checks: u32,
-}
-
-/// The most results that a window looks back on.
-const WINDOW_MAX: usize = 1000;
 /// Beyond it, an interval could come to nothing.
 const JITTER_MAX: u8 = 90;
-
-/// What the results say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The backend answers.
-    Up,
-    /// It does not.
-    Down,
-}
 
 /// What follows from a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,23 +54,13 @@ pub struct Judgement {
 pub struct Judge {
     timing: Timing,
     random: SmallRng,
-    verdict: Option<Verdict>,
-    /// Whether the last results passed, and how many in a row did so.
-    row: (bool, u32),
-    /// The last results, oldest first; kept only for a window.
-    last: VecDeque<bool>,
+    tally: Tally,
 }
 
 impl Judge {
     /// A judge who has seen nothing. `seed` decides the jitter: other backends, other seeds.
     pub fn new(timing: Timing, seed: u64) -> Self {
-        Self {
-            timing,
-            random: SmallRng::seed_from_u64(seed),
-            verdict: None,
-            row: (false, 0),
-            last: VecDeque::new(),
-        }
+        Self { timing, random: SmallRng::seed_from_u64(seed), tally: Tally::default() }
     }
 
     /// When to check first: somewhere within the fast interval.
@@ -105,30 +70,17 @@ impl Judge {
 
     /// Forgets all results: what is checked from now on is another life of the backend.
     pub fn forget(&mut self) {
-        self.verdict = None;
-        self.row = (false, 0);
-        self.last.clear();
+        self.tally = Tally::default();
     }
 
     /// The verdict so far.
     pub fn verdict(&self) -> Option<Verdict> {
-        self.verdict
+        self.tally.verdict()
     }
 
     /// Takes the result of a check that ended `now`.
     pub fn next(&mut self, passed: bool, now: Now) -> Judgement {
-        self.note(passed);
-        let before = self.verdict;
-        if passed && self.row.1 >= self.timing.rise.max(1) {
-            // The failures that it has risen after count no more, or the next one would be one too many.
-            if before == Some(Verdict::Down) {
-                self.last.clear();
-            }
-            self.verdict = Some(Verdict::Up);
-        } else if !passed && (self.row.1 >= self.timing.fall.max(1) || self.is_window_full()) {
-            self.verdict = Some(Verdict::Down);
-        }
-        let change = self.verdict.filter(|_| self.verdict != before);
+        let change = self.tally.note(passed, &self.timing.rule);
         Judgement { change, next: self.again(now) }
     }
 
@@ -137,29 +89,9 @@ impl Judge {
         now.plus_ms(self.interval_ms())
     }
 
-    fn note(&mut self, passed: bool) {
-        let (same, row) = self.row;
-        self.row = (passed, if same == passed { row.saturating_add(1) } else { 1 });
-        if let Some(window) = self.timing.window {
-            self.last.push_back(passed);
-            while self.last.len() > (window.checks as usize).clamp(1, WINDOW_MAX) {
-                self.last.pop_front();
-            }
-        }
-    }
-
-    fn is_window_full(&self) -> bool {
-        let failures = self.last.iter().filter(|passed| !**passed).count();
-        self.timing.window.is_some_and(|window| failures >= window.failures.max(1) as usize)
-    }
-
     fn interval_ms(&mut self) -> u64 {
-        let settled = if self.row.0 { Verdict::Up } else { Verdict::Down };
-        let interval = if self.verdict == Some(settled) {
-            self.timing.interval_ms.max(1)
-        } else {
-            self.fast_interval_ms()
-        };
+        let interval =
+            if self.tally.is_settled() { self.timing.interval_ms.max(1) } else { self.fast_interval_ms() };
         let most = interval.saturating_mul(u64::from(self.timing.jitter_percent.min(JITTER_MAX))) / 100;
         (interval - most).saturating_add(self.random.random_range(0..=most.saturating_mul(2)))
     }
@@ -173,6 +105,7 @@ impl Judge {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::tally::Window;
     use super::*;
 
     const TIMING: Timing = Timing {
@@ -180,10 +113,12 @@ mod tests {
         fast_interval_ms: 100,
         timeout_ms: 1000,
         jitter_percent: 0,
-        rise: 2,
-        fall: 3,
-        window: None,
+        rule: Rule { rise: 2, fall: 3, window: None },
     };
+
+    fn within(failures: u32, checks: u32) -> Timing {
+        Timing { rule: Rule { window: Some(Window { failures, checks }), ..TIMING.rule }, ..TIMING }
+    }
 
     /// The changes that results (`+` passed, `-` failed) lead to, each with the number of its result.
     fn changes(timing: Timing, results: &str) -> Vec<(usize, Verdict)> {
@@ -208,12 +143,12 @@ mod tests {
     #[test]
     fn a_window_finds_what_fails_now_and_then() {
         use Verdict::{Down, Up};
-        let timing = Timing { window: Some(Window { failures: 3, checks: 5 }), ..TIMING };
+        let timing = within(3, 5);
         assert_eq!(changes(TIMING, "++-+-+-+-+"), [(2, Up)]);
         assert_eq!(changes(timing, "++-+-+-"), [(2, Up), (7, Down)]);
         assert_eq!(changes(timing, "++-++++-++++-"), [(2, Up)]);
         // Once risen again, it starts with a clean sheet.
-        let timing = Timing { window: Some(Window { failures: 3, checks: 8 }), ..TIMING };
+        let timing = within(3, 8);
         assert_eq!(changes(timing, "++-+-+-++--"), [(2, Up), (7, Down), (9, Up)]);
     }
 
@@ -254,9 +189,7 @@ mod tests {
                 fast_interval_ms,
                 timeout_ms: 1000,
                 jitter_percent,
-                rise,
-                fall,
-                window,
+                rule: Rule { rise, fall, window },
             },
         )
     }
@@ -267,16 +200,16 @@ mod tests {
         for end in 1..=history.len() {
             let seen = &history[..end];
             let row = |passed| seen.iter().rev().take_while(|result| **result == passed).count();
-            let checks = timing.window.map_or(0, |window| window.checks as usize);
+            let checks = timing.rule.window.map_or(0, |window| window.checks as usize);
             let recent = &seen[since.max(end.saturating_sub(checks))..];
             let failures = recent.iter().filter(|passed| !**passed).count();
-            let often = timing.window.is_some_and(|window| failures >= window.failures as usize);
-            if row(true) >= timing.rise.max(1) as usize {
+            let often = timing.rule.window.is_some_and(|window| failures >= window.failures as usize);
+            if row(true) >= timing.rule.rise.max(1) as usize {
                 if verdict == Some(Verdict::Down) {
                     since = end;
                 }
                 verdict = Some(Verdict::Up);
-            } else if row(false) >= timing.fall.max(1) as usize || !seen[end - 1] && often {
+            } else if row(false) >= timing.rule.fall.max(1) as usize || !seen[end - 1] && often {
                 verdict = Some(Verdict::Down);
             }
         }

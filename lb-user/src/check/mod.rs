@@ -3,17 +3,20 @@
 //! What always holds: a check ends within its limit, and when it has ended nothing of it is left: no task, no
 //! open file, no process. A check that could not be made says so, and is no word about the backend.
 
+mod agent;
 mod http;
 mod judge;
 mod kind;
+mod pace;
 mod pattern;
 pub mod payload;
 mod script;
 mod socket;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
-mod tls;
+pub(crate) mod tls;
 mod udp;
 
 use std::net::SocketAddr;
@@ -25,9 +28,13 @@ use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::recovery::Finding;
 
-pub use judge::{Judge, Judgement, Timing, Verdict, Window};
+pub use agent::{AgentWord, Wanted, ask_agent};
+pub use judge::{Judge, Judgement, Timing};
 pub use kind::{Check, CheckError, GOOD_STATUS, HttpCheck, PAYLOAD_MAX, ScriptCheck, TlsCheck, UdpCheck};
+pub use pace::{Ended, Paces, SlowRule};
 pub use pattern::{BodyPattern, PatternError};
+pub use tally::{Rule, Tally, Verdict, Window};
+pub(crate) use tls::Client as TlsClient;
 
 /// Of an answer that is not the one wanted, so many characters are shown.
 const SHOWN: usize = 80;
@@ -60,9 +67,28 @@ pub async fn run(
     let target = target.into();
     match check {
         Check::Tcp => within(limit, socket::connect(netns, target.address)).await.map(drop),
-        Check::Http(check) => within(limit, http::ask(check, netns, target.address)).await,
+        Check::Http(check) => within(limit, Box::pin(http::ask(check, netns, target.address))).await,
         Check::Udp(check) => udp::ask(check, netns, target.address, limit).await,
         Check::Script(check) => script::ask(check, netns, &target, limit).await,
+    }
+}
+
+/// Asks a backend over TCP from inside `netns`, by a connection to `address` that `pin` can lead there: it is told the
+/// connection's own address before it is opened, and says whether it may be.
+pub async fn run_pinned(
+    check: &Check,
+    netns: &NetnsHandle,
+    address: SocketAddr,
+    limit: Duration,
+    pin: impl FnMut(SocketAddr) -> bool,
+) -> Result<(), Finding> {
+    let connected = socket::connect_pinned(netns, address, pin);
+    match check {
+        Check::Tcp => within(limit, connected).await.map(drop),
+        Check::Http(check) => within(limit, Box::pin(http::ask_over(check, address, connected))).await,
+        Check::Udp(_) | Check::Script(_) => {
+            Err(Finding::Unchecked("only connections over TCP can be pinned".to_owned()))
+        }
     }
 }
 

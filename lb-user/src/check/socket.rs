@@ -1,13 +1,16 @@
 //! Sockets in a backend's network, and what their errors say about the backend.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::net::netns::{NetnsHandle, run_in};
+use crate::net::netns::{self, NetnsHandle};
 use crate::recovery::Finding;
+
+/// Ports that are tried before a connection that has to be pinned is given up.
+const PORTS_TRIED: u32 = 16;
 
 /// Does `work` inside `netns`. What fails there is the prober's failure.
 pub(super) fn inside<T: Send>(
@@ -15,9 +18,7 @@ pub(super) fn inside<T: Send>(
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> Result<T, Finding> {
     let unchecked = |error: &dyn std::error::Error| Finding::Unchecked(error.to_string());
-    // Who stays where he is needs no right to enter, so anybody may check what he can reach.
-    let is_here = NetnsHandle::own().and_then(|own| Ok(own.id()? == netns.id()?)).unwrap_or(false);
-    let done = if is_here { work() } else { run_in(netns, work).map_err(|error| unchecked(&error))? };
+    let done = netns::inside(netns, work).map_err(|error| unchecked(&error))?;
     done.map_err(|error| unchecked(&error))
 }
 
@@ -26,6 +27,33 @@ pub(super) async fn connect(netns: &NetnsHandle, address: SocketAddr) -> Result<
     let make = if address.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
     let socket = inside(netns, make)?;
     socket.connect(address).await.map_err(|error| finding(&error))
+}
+
+/// A connection that has a port which `pin` agrees to, of several that are tried.
+pub(super) async fn connect_pinned(
+    netns: &NetnsHandle,
+    address: SocketAddr,
+    mut pin: impl FnMut(SocketAddr) -> bool,
+) -> Result<TcpStream, Finding> {
+    let local = inside(netns, || towards(address))?;
+    let make = if address.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
+    for _ in 0..PORTS_TRIED {
+        let socket = inside(netns, make)?;
+        let bound = socket.bind((local, 0).into()).and_then(|()| socket.local_addr());
+        if pin(bound.map_err(|error| Finding::Unchecked(error.to_string()))?) {
+            return socket.connect(address).await.map_err(|error| finding(&error));
+        }
+    }
+    Err(Finding::Unchecked(format!("none of {PORTS_TRIED} ports has room in the flow table")))
+}
+
+/// The own address on the way to another. Nothing is sent: the kernel only looks for the way.
+fn towards(address: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(address)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// What an error of a socket says about the backend, if it says anything about it.

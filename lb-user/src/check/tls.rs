@@ -26,7 +26,7 @@ use crate::clock::Now;
 use crate::recovery::Finding;
 
 /// A client for one check.
-pub(super) struct Client {
+pub(crate) struct Client {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
@@ -40,7 +40,7 @@ pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
 
 impl Client {
     /// Reads who is trusted. Without a host the certificate has to name the backend's address.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         tls: &TlsCheck,
         host: Option<&str>,
         address: SocketAddr,
@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Begins TLS and looks at the certificate.
-    pub(super) async fn shake_hands(
+    pub(crate) async fn shake_hands(
         self,
         tls: &TlsCheck,
         stream: TcpStream,

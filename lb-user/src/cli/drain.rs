@@ -36,6 +36,7 @@ impl DrainArgs {
             backend: Some(&self.backend),
             wait: self.wait.wait.then_some(self.wait.timeout),
             dry_run: self.dry_run,
+            in_window: false,
         };
         let Some(done) = wish.ask()? else { return Ok(ExitCode::SUCCESS) };
         let (name, backend) = (&self.name, &self.backend);

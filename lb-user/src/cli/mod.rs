@@ -15,6 +15,8 @@ mod explain;
 mod flows;
 mod import;
 mod load;
+mod maintenance;
+mod man;
 mod operate;
 mod pause;
 mod ready;
@@ -70,6 +72,7 @@ enum Command {
     Ready(ready::ReadyArgs),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
+    Maintenance(maintenance::MaintenanceArgs),
     Wait(wait::WaitForArgs),
     Events(events::EventsArgs),
     Flows(flows::FlowsArgs),
@@ -80,6 +83,9 @@ enum Command {
     Import(import::ImportArgs),
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
+    Completions(man::CompletionsArgs),
+    #[command(hide = true)]
+    Man(man::ManArgs),
     #[command(hide = true)]
     Shim(shim::ShimArgs),
 }
@@ -113,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Ready(args) => args.run(),
         Command::Pause(args) => args.run(),
         Command::Resume(args) => args.run(),
+        Command::Maintenance(args) => args.run(),
         Command::Wait(args) => args.run(),
         Command::Events(args) => args.run(),
         Command::Flows(args) => args.run(),
@@ -123,6 +130,8 @@ pub fn run() -> ExitCode {
         Command::Import(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
+        Command::Completions(args) => Ok(args.run()),
+        Command::Man(args) => args.run(),
         Command::Shim(args) => Ok(args.run()),
     };
     result.unwrap_or_else(|error| {

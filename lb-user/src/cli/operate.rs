@@ -38,6 +38,8 @@ pub(super) struct Wish<'a> {
     /// How long to wait for the end, if at all.
     pub(super) wait: Option<Duration>,
     pub(super) dry_run: bool,
+    /// Whether it waits for a window.
+    pub(super) in_window: bool,
 }
 
 impl Wish<'_> {
@@ -61,7 +63,8 @@ impl Wish<'_> {
         // A name needs no escapes.
         let backend = self.backend.map_or_else(String::new, |backend| format!("&backend={backend}"));
         let (wait, dry_run) = (self.wait.is_some(), self.dry_run);
-        let path = format!("/v1/{}?wait={wait}&dry_run={dry_run}{backend}", self.verb);
+        let in_window = self.in_window;
+        let path = format!("/v1/{}?wait={wait}&dry_run={dry_run}&in_window={in_window}{backend}", self.verb);
         let limit = self.wait.unwrap_or(AT_ONCE);
         let asked = runtime()?.block_on(client::post::<Done>(socket, &path, limit));
         asked.map_err(|error| match error {
@@ -101,6 +104,12 @@ pub(super) fn print(report: &Report) {
     );
     if let (Some(before), Some(after)) = (report.proof.before, report.proof.after) {
         println!("  proof     process {} is gone, process {} runs", before.pid, after.pid);
+    }
+    if let Some(warm_up) = &report.warm_up {
+        println!("  warm-up   {warm_up}");
+    }
+    for trouble in &report.troubles {
+        println!("  trouble   {trouble}");
     }
     if let Some(detail) = &report.detail {
         println!("  detail    {detail}");

@@ -44,5 +44,5 @@ impl ResumeArgs {
 }
 
 fn ask(service: &ServiceName, verb: &'static str) -> Result<()> {
-    Wish { service, verb, backend: None, wait: None, dry_run: false }.ask().map(drop)
+    Wish { service, verb, backend: None, wait: None, dry_run: false, in_window: false }.ask().map(drop)
 }

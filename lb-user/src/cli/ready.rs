@@ -26,7 +26,14 @@ pub(super) struct ReadyArgs {
 impl ReadyArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         let backend = Some(&self.backend);
-        let wish = Wish { service: &self.name, verb: "ready", backend, wait: None, dry_run: self.dry_run };
+        let wish = Wish {
+            service: &self.name,
+            verb: "ready",
+            backend,
+            wait: None,
+            dry_run: self.dry_run,
+            in_window: false,
+        };
         if wish.ask()?.is_some() {
             println!("backend {} of {} is no longer held out", self.backend, self.name);
         }

@@ -96,6 +96,17 @@ fn print(status: &ServiceStatus) {
     if status.paused {
         println!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
     }
+    if status.maintenance {
+        println!("  maintenance: no automatic action until `baton maintenance {} off`", status.service);
+    }
+    if let Some(waits) = &status.waits {
+        println!("  {waits}");
+    }
+    match &status.window {
+        Some(window) if window.open => println!("  window: rules may rejuvenate until {}", window.changes),
+        Some(window) => println!("  window: rules may rejuvenate from {} on", window.changes),
+        None => {}
+    }
     if let Some(activity) = &status.activity {
         println!("  {activity}");
     }
@@ -120,7 +131,29 @@ fn print(status: &ServiceStatus) {
     for backend in &status.backends {
         table.add_row(row(backend));
     }
-    println!("{table}\n");
+    println!("{table}");
+    for note in status.backends.iter().filter_map(note) {
+        println!("  {note}");
+    }
+    println!();
+}
+
+/// What is to be said of a backend beyond its line.
+fn note(backend: &BackendStatus) -> Option<String> {
+    let watch = &backend.watch;
+    let mut notes = Vec::new();
+    notes.extend(watch.finding.as_ref().map(|finding| format!("last check: {finding}")));
+    if watch.stays_out_ms > 0 {
+        let seconds = watch.stays_out_ms.div_ceil(1_000);
+        notes.push(format!("failed {} times lately, stays out for {seconds} s", watch.ejections));
+    }
+    for (count, what) in [(watch.shadow_ejections, "taken out"), (watch.shadow_rejuvenations, "renewed")] {
+        if count > 0 {
+            notes.push(format!("would have been {what} {count} times"));
+        }
+    }
+    notes.extend(watch.agent.as_ref().map(|agent| format!("agent: {agent}")));
+    (!notes.is_empty()).then(|| format!("{}: {}", backend.name, notes.join("; ")))
 }
 
 fn row(backend: &BackendStatus) -> [String; 10] {
@@ -135,7 +168,10 @@ fn row(backend: &BackendStatus) -> [String; 10] {
     });
     [
         format!("  {}", backend.name),
-        backend.state.clone(),
+        match &backend.recovery {
+            Some(recovery) => format!("{} ({recovery})", backend.state),
+            None => backend.state.clone(),
+        },
         backend.address.to_string(),
         backend.pid.map_or_else(dash, |pid| pid.to_string()),
         uptime.unwrap_or_else(dash),

@@ -16,8 +16,8 @@ use lb_common::{Forwarding, pool};
 use super::{UsageError, runtime};
 use crate::check::Check;
 use crate::config::{
-    self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Rejuvenation, ServiceCheck,
-    Stragglers, Tracking, UdpDrain,
+    self, Backend, Ceiling, DeadFlows, Drain, Driver, Process, Protocol, Recovery, Rejuvenation,
+    ServiceCheck, Stragglers, Tracking, UdpDrain, Watch,
 };
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::driver::netns::{DEFAULT_POOL, backend_names};
@@ -131,6 +131,7 @@ impl UpArgs {
             weight: 1,
             max_flows: None,
             driver: Driver::Process(process.clone()),
+            host: None,
         };
         let policy = Policy::default();
         let service = config::Service {
@@ -152,24 +153,19 @@ impl UpArgs {
                 timeout: CHECK_LIMIT,
                 rise: policy.rise,
                 fall: policy.fall,
+                watch: Watch::default(),
             },
             drain: Drain {
                 deadline: self.drain_deadline,
                 settle: Duration::from_millis(policy.settle_ms),
                 stragglers: Stragglers::default(),
             },
-            rejuvenation: Rejuvenation {
-                ceiling: Ceiling::Percent(self.ceiling),
-                ceiling_hits: policy.ceiling_hits,
-                ceiling_window: policy.ceiling_window,
-                probe_interval: self.probe_period,
-                cooldown: Duration::from_millis(policy.cooldown_ms),
-                min_uptime: Duration::from_millis(policy.min_uptime_ms),
-                observation: Duration::from_millis(policy.observation_ms),
-                ready_timeout: self.ready_timeout,
-                retry: Duration::from_millis(policy.retry_ms),
-            },
+            rejuvenation: rejuvenation(&policy, self.ceiling, self.probe_period, self.ready_timeout),
+            warm_up: None,
             backends: backend_names().into_iter().map(backend).collect(),
+            recovery: recovery(&policy),
+            hooks: Vec::new(),
+            min_active: None,
         };
         let network = OwnNetwork {
             mode: self.mode,
@@ -211,6 +207,42 @@ impl UpArgs {
             }
         }
         Ok(())
+    }
+}
+
+/// How backends are brought back, as the policy has it.
+fn recovery(policy: &Policy) -> Recovery {
+    Recovery {
+        quarantine_after: policy.quarantine_after,
+        diagnose: None,
+        diagnose_timeout: Duration::ZERO,
+        veto_retry: Duration::from_millis(policy.veto_retry_ms),
+        veto_limit: Duration::from_millis(policy.veto_limit_ms),
+    }
+}
+
+/// When backends are renewed: by the default rules, but for what flags say.
+fn rejuvenation(
+    policy: &Policy,
+    ceiling_percent: u8,
+    probe_interval: Duration,
+    ready_timeout: Duration,
+) -> Rejuvenation {
+    Rejuvenation {
+        ceiling: Ceiling::Percent(ceiling_percent),
+        ceiling_hits: policy.ceiling_hits,
+        ceiling_window: policy.ceiling_window,
+        ceiling_shadow: policy.shadow.ceiling,
+        probe_interval,
+        cooldown: Duration::from_millis(policy.cooldown_ms),
+        min_uptime: Duration::from_millis(policy.min_uptime_ms),
+        observation: Duration::from_millis(policy.observation_ms),
+        ready_timeout,
+        retry: Duration::from_millis(policy.retry_ms),
+        max_age: None,
+        jitter: policy.jitter,
+        windows: Vec::new(),
+        ceiling_breaks_window: policy.ceiling_breaks_window,
     }
 }
 

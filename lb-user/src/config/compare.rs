@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::types::{Backend, Config, DataPlane, Driver, Process, Service, ServiceCheck};
+use super::types::{Backend, Budget, Config, DataPlane, Driver, Process, Service, ServiceCheck, Watch};
 use crate::names::{BackendName, ServiceName};
 
 /// One thing that has changed.
@@ -26,6 +26,8 @@ pub enum Subject {
     Controller,
     /// The data plane.
     DataPlane,
+    /// The budget.
+    Budget,
     /// A service.
     Service(ServiceName),
     /// How the backends of a service are checked.
@@ -78,6 +80,7 @@ impl fmt::Display for Change {
         match &self.subject {
             Subject::Controller => f.write_str("controller")?,
             Subject::DataPlane => f.write_str("data plane")?,
+            Subject::Budget => f.write_str("budget")?,
             Subject::Service(service) => write!(f, "service {service}")?,
             Subject::Check(service) => write!(f, "check of service {service}")?,
             Subject::Backend(service, backend) => write!(f, "backend {backend} of service {service}")?,
@@ -98,6 +101,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         changes.push(changed(&Subject::Controller, "log_format", Effect::Refused));
     }
     data_plane(&old.data_plane, &new.data_plane, &mut changes);
+    budget(&old.budget, &new.budget, &mut changes);
     let named = |services: &[Service], name: &ServiceName| services.iter().position(|one| one.name == *name);
     for service in &old.services {
         match named(&new.services, &service.name) {
@@ -151,6 +155,17 @@ fn data_plane(old: &DataPlane, new: &DataPlane, changes: &mut Vec<Change>) {
     note(&Subject::DataPlane, keys, changes);
 }
 
+fn budget(old: &Budget, new: &Budget, changes: &mut Vec<Change>) {
+    let Budget { rejuvenations, per_host, fleet_lock } = old;
+    let keys = [
+        ("rejuvenations", *rejuvenations != new.rejuvenations, Effect::InPlace),
+        ("per_host", *per_host != new.per_host, Effect::InPlace),
+        // What is held under the old settings is given back by whoever starts next.
+        ("fleet_lock", *fleet_lock != new.fleet_lock, Effect::Refused),
+    ];
+    note(&Subject::Budget, keys, changes);
+}
+
 fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
     let Service {
         name,
@@ -167,7 +182,11 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         check,
         drain,
         rejuvenation,
+        warm_up,
         backends,
+        recovery,
+        hooks,
+        min_active,
     } = old;
     // From one active backend to many, or back, is another way of steering.
     let other_steering = policy.has_pool() != new.policy.has_pool();
@@ -185,6 +204,10 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         ("memory_limit", *memory_limit != new.memory_limit, Effect::InPlace),
         ("drain", *drain != new.drain, Effect::InPlace),
         ("rejuvenation", *rejuvenation != new.rejuvenation, Effect::InPlace),
+        ("warm_up", *warm_up != new.warm_up, Effect::InPlace),
+        ("recovery", *recovery != new.recovery, Effect::InPlace),
+        ("hook", *hooks != new.hooks, Effect::InPlace),
+        ("min_active", *min_active != new.min_active, Effect::InPlace),
     ];
     note(&Subject::Service(name.clone()), keys, changes);
     self::check(name, check, &new.check, changes);
@@ -192,7 +215,8 @@ fn service(old: &Service, new: &Service, changes: &mut Vec<Change>) {
 }
 
 fn check(service: &ServiceName, old: &ServiceCheck, new: &ServiceCheck, changes: &mut Vec<Change>) {
-    let ServiceCheck { what, interval, fast_interval, timeout, rise, fall } = old;
+    let ServiceCheck { what, interval, fast_interval, timeout, rise, fall, watch } = old;
+    let Watch { window, fall_ignored, slow, ejection, shadow, agent } = watch;
     let keys = [
         ("type", *what != new.what, Effect::InPlace),
         ("interval", *interval != new.interval, Effect::InPlace),
@@ -200,6 +224,12 @@ fn check(service: &ServiceName, old: &ServiceCheck, new: &ServiceCheck, changes:
         ("timeout", *timeout != new.timeout, Effect::InPlace),
         ("rise", *rise != new.rise, Effect::InPlace),
         ("fall", *fall != new.fall, Effect::InPlace),
+        ("fall_window", *window != new.watch.window, Effect::InPlace),
+        ("fall_ignored", *fall_ignored != new.watch.fall_ignored, Effect::InPlace),
+        ("slow_factor", *slow != new.watch.slow, Effect::InPlace),
+        ("ejection_step", *ejection != new.watch.ejection, Effect::InPlace),
+        ("shadow", *shadow != new.watch.shadow, Effect::InPlace),
+        ("agent_port", *agent != new.watch.agent, Effect::InPlace),
     ];
     note(&Subject::Check(service.clone()), keys, changes);
 }
@@ -226,11 +256,12 @@ fn backends(service: &ServiceName, old: &[Backend], new: &[Backend], changes: &m
 }
 
 fn backend(subject: &Subject, old: &Backend, new: &Backend, changes: &mut Vec<Change>) {
-    let Backend { name: _, address, weight, max_flows, driver } = old;
+    let Backend { name: _, address, weight, max_flows, driver, host } = old;
     let keys = [
         ("address", *address != new.address, Effect::NewBackend),
         ("weight", *weight != new.weight, Effect::InPlace),
         ("max_flows", *max_flows != new.max_flows, Effect::InPlace),
+        ("host", *host != new.host, Effect::InPlace),
     ];
     note(subject, keys, changes);
     match (driver, &new.driver) {
@@ -359,6 +390,28 @@ address = "10.0.0.11:81"
         assert_eq!(
             shown(&[("\"gone\"", "\"new\""), ("interfaces = [\"eth0\"]", "interfaces = [\"eth1\"]")]),
             ["service gone: removed", "data plane: other `interfaces` (in place)", "service new: added"]
+        );
+    }
+
+    #[test]
+    fn a_budget_changes_in_place_and_the_lock_of_a_site_does_not() {
+        let budget = "[budget]\nrejuvenations = 2\nper_host = 1\n[data_plane]";
+        let host = "10.0.0.11:80\"\nhost = \"hall-1\"";
+        let window =
+            "\n[[service.rejuvenation.window]]\nstart = \"02:00\"\nlength = \"4h\"\n[[service.backend]]";
+        assert_eq!(
+            shown(&[("[data_plane]", budget), ("10.0.0.11:80\"", host), ("\n[[service.backend]]", window)]),
+            [
+                "budget: other `rejuvenations` (in place)",
+                "budget: other `per_host` (in place)",
+                "service shop: other `rejuvenation` (in place)",
+                "backend a of service shop: other `host` (in place)"
+            ]
+        );
+        let lock = "[budget.fleet_lock]\nurl = \"http://192.0.2.1\"\n[data_plane]";
+        assert_eq!(
+            shown(&[("[data_plane]", lock)]),
+            ["budget: other `fleet_lock` (refused: it takes a restart of the controller)"]
         );
     }
 

@@ -41,6 +41,18 @@ impl Kind {
             Self::Statuses => "a list of statuses and ranges, such as `[\"200-399\", 404, \"5xx\"]`".into(),
             Self::Headers => "a table of header fields, such as `{ Accept = \"text/html\" }`".into(),
             Self::Variables => "a table of variables, such as `{ LANG = \"C\" }`".into(),
+            Self::Url => "a URL, such as `https://hooks.example.net/baton`".into(),
+            Self::ServerUrl => "a URL of `http` or `https`, without a query".into(),
+            Self::Group => "a group: letters, digits, `.` and `-`".into(),
+            Self::Label => "a text of 1 to 253 visible characters".into(),
+            Self::Days => "`daily`, or a list of `mon`, `tue`, `wed`, `thu`, `fri`, `sat`, `sun`".into(),
+            Self::TimeOfDay => "a time from `00:00` to `23:59`".into(),
+            Self::TimeZone => "a time zone of the IANA database, such as `Europe/Berlin` or `UTC`".into(),
+            Self::Share => "an integer of 1 or more, or a percentage such as `50%`".into(),
+            Self::Jitter { most } => {
+                let most = show_duration(Duration::from_millis(*most));
+                format!("a percentage such as `10%`, or a duration up to {most}, such as `2h`")
+            }
         }
     }
 }

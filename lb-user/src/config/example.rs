@@ -45,7 +45,9 @@ pub fn example() -> String {
 fn write_section(out: &mut String, section: &Section) {
     out.push('\n');
     comment(out, section.doc);
-    let _ = writeln!(out, "{}", section.header());
+    // One that there may be many of, or none, and that is not shown is a comment whole.
+    let is_written = !section.repeated || WRITTEN.iter().any(|(path, _, _)| *path == section.path);
+    let _ = writeln!(out, "{}{}", if is_written { "" } else { "# " }, section.header());
     for key in section.keys {
         out.push('\n');
         comment(out, &describe(key));

@@ -10,6 +10,7 @@ mod describe;
 mod example;
 mod finding;
 mod keys;
+mod manual;
 mod read;
 mod reference;
 mod render;
@@ -17,6 +18,7 @@ mod schema;
 mod types;
 mod units;
 mod value;
+mod weekly;
 
 use std::path::Path;
 
@@ -27,6 +29,7 @@ pub(crate) use self::describe::show_duration;
 pub use self::example::example;
 use self::finding::Findings;
 pub use self::finding::{Finding, Place, Severity};
+pub use self::manual::manual;
 pub use self::reference::reference;
 pub use self::render::render;
 pub use self::schema::schema;

@@ -11,8 +11,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::finding::{Findings, closest};
 use super::keys::{Absence, Key, Section};
-use super::types::Ceiling;
+use super::types::{Ceiling, Share};
 use super::value::{self, Value};
+use crate::recovery::Jitter;
+use crate::recovery::window::Zone;
 
 /// The type of a table in TOML's parser.
 type Table<'i> = DeTable<'i>;
@@ -213,6 +215,18 @@ impl Fields {
 
     pub(super) fn ceiling(&self, key: &str) -> Option<Ceiling> {
         if let Value::Ceiling(ceiling) = self.value(key)? { Some(*ceiling) } else { None }
+    }
+
+    pub(super) fn share(&self, key: &str) -> Option<Share> {
+        if let Value::Share(share) = self.value(key)? { Some(*share) } else { None }
+    }
+
+    pub(super) fn jitter(&self, key: &str) -> Option<Jitter> {
+        if let Value::Jitter(jitter) = self.value(key)? { Some(*jitter) } else { None }
+    }
+
+    pub(super) fn zone(&self, key: &str) -> Option<Zone> {
+        self.text(key).and_then(|name| Zone::try_from(name.to_owned()).ok())
     }
 
     pub(super) fn endpoint(&self, key: &str) -> Option<SocketAddr> {

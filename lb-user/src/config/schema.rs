@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Absence, Key, Kind, ROOT, Section};
+use super::units;
 
 /// The schema, of draft 2020-12.
 pub fn schema() -> Value {
@@ -17,12 +18,10 @@ pub fn schema() -> Value {
 
 fn table(section: &Section) -> Map<String, Value> {
     let keys = section.keys.iter().map(|key| (key.name.to_owned(), property(key)));
-    // A file may have no service yet; a service has a backend.
-    let least = u8::from(!section.path.is_empty());
     let tables = section.sections.iter().map(|below| {
         let mut inner = table(below);
         let value = if below.repeated {
-            json!({ "type": "array", "minItems": least, "items": inner })
+            json!({ "type": "array", "minItems": u8::from(below.is_needed()), "items": inner })
         } else {
             inner.insert("description".into(), json!(below.doc));
             Value::Object(inner)
@@ -32,8 +31,7 @@ fn table(section: &Section) -> Map<String, Value> {
     let properties: Map<_, _> = keys.chain(tables).collect();
     let always = |key: &&Key| key.absence == Absence::Refused && key.only.is_none();
     let mut required: Vec<_> = section.keys.iter().filter(always).map(|key| key.name).collect();
-    let needed = |below: &&Section| below.repeated && least > 0;
-    required.extend(section.sections.iter().filter(needed).map(|below| below.name));
+    required.extend(section.sections.iter().filter(|below| below.is_needed()).map(|below| below.name));
     let mut schema = Map::from_iter([
         ("description".to_owned(), json!(section.doc)),
         ("type".to_owned(), json!("object")),
@@ -132,9 +130,24 @@ fn kind(kind: &Kind) -> Value {
             { "type": "integer", "minimum": 100, "maximum": 999 },
             { "type": "string", "pattern": "^([0-9]{3}( *- *[0-9]{3})?|[1-5]xx)$" },
         ] } }),
+        Kind::Url => pattern("^https?://[^/ @]+(/[^ #]*)?$"),
         Kind::Headers | Kind::Variables => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }
+        Kind::ServerUrl => pattern("^https?://[^ ?#]+$"),
+        Kind::Group => pattern("^[a-zA-Z0-9.-]+$"),
+        Kind::Label => pattern("^[!-~]{1,253}$"),
+        Kind::Days => {
+            let days = json!({ "type": "string", "enum": units::DAYS });
+            json!({ "anyOf": [{ "const": "daily" }, { "type": "array", "minItems": 1, "items": days }] })
+        }
+        Kind::TimeOfDay => pattern("^([01][0-9]|2[0-3]):[0-5][0-9]$"),
+        Kind::TimeZone => pattern("^[A-Za-z0-9_+/-]+$"),
+        Kind::Share => json!({ "anyOf": [
+            { "type": "integer", "minimum": 1 },
+            { "type": "string", "pattern": "^[0-9]{1,3} *%$" },
+        ] }),
+        Kind::Jitter { .. } => pattern("^([0-9]{1,3} *%|([0-9]+ *[a-zA-Z]+ *)+)$"),
     }
 }
 

@@ -66,6 +66,16 @@ fn defaults_are_those_of_the_code_that_they_are_for() {
     assert_eq!((service.check.rise, service.check.fall), (policy.rise, policy.fall));
     assert_eq!(ms(service.check.interval), policy.check_period_ms);
     assert_eq!(service.check.fast_interval, service.check.interval);
+    let watch = service.check.watch;
+    assert_eq!(watch, Watch::default());
+    assert_eq!((watch.window, watch.fall_ignored), (policy.fall_window, policy.fall_ignored));
+    assert_eq!((watch.shadow, service.rejuvenation.ceiling_shadow), (false, policy.shadow.ceiling));
+    let ejection = watch.ejection;
+    assert_eq!(ms(ejection.step), policy.ejection_step_ms);
+    assert_eq!(
+        (ms(ejection.most), ms(ejection.forget)),
+        (policy.ejection_most_ms, policy.ejection_forget_ms)
+    );
     assert_eq!((service.policy, service.forwarding), (Policy::ActiveStandby, Forwarding::Nat));
     assert_eq!(service.backends[0].address, "0.0.0.0:80".parse().unwrap());
 }

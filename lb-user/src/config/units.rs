@@ -6,10 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::finding::closest;
 use super::types::Ceiling;
+use crate::recovery::Jitter;
 
 /// A limit of memory below this holds no program.
 pub(super) const SIZE_LEAST: u64 = 4 << 20;
+/// The days of the week, in the order of their bits in a window.
+pub(super) const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// What is wrong with a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,46 @@ pub(super) fn ceiling(text: &str) -> Result<Ceiling, Problem> {
         Ok(percent @ 1..=100) => Ok(Ceiling::Percent(percent)),
         _ => Err(Problem::new(format!("`{text}` is no percentage from 1% to 100%"))),
     }
+}
+
+/// A percentage such as `50%`, of `least` or more.
+pub(super) fn percentage(text: &str, least: u8) -> Result<u8, Problem> {
+    let problem = || Problem::new(format!("`{text}` is no percentage from {least}% to 100%"));
+    let Some(number) = text.strip_suffix('%') else {
+        return Err(if is_number(text) { problem().suggest(format!("{text}%")) } else { problem() });
+    };
+    let percent = number.trim_end().parse().ok().filter(|percent| (least..=100).contains(percent));
+    percent.ok_or_else(problem)
+}
+
+/// A percentage, or a time of at most so many milliseconds.
+pub(super) fn jitter(text: &str, most_ms: u64) -> Result<Jitter, Problem> {
+    if text.ends_with('%') || is_number(text) {
+        return percentage(text, 0).map(Jitter::Percent);
+    }
+    let time = duration(text, Duration::ZERO, Duration::from_millis(most_ms))?;
+    Ok(Jitter::Ms(u64::try_from(time.as_millis()).unwrap_or(most_ms)))
+}
+
+/// The bit of a day such as `mon` in a window.
+pub(super) fn day(text: &str) -> Result<u8, Problem> {
+    let bit = DAYS.iter().position(|day| *day == text);
+    bit.map(|bit| 1 << bit).ok_or_else(|| {
+        let suggestion = closest(text, DAYS).map(str::to_owned);
+        Problem { message: format!("`{}` is no day", text.escape_debug()), suggestion }
+    })
+}
+
+/// A time of day such as `02:30`, in minutes since midnight.
+pub(super) fn time_of_day(text: &str) -> Result<u16, Problem> {
+    let two = |text: &str| text.parse::<u16>().ok().filter(|_| text.len() == 2 && is_number(text));
+    let parts = text.split_once(':').and_then(|(hour, minute)| Some((two(hour)?, two(minute)?)));
+    if let Some((hour @ 0..24, minute @ 0..60)) = parts {
+        return Ok(hour * 60 + minute);
+    }
+    let padded = format!("0{text}");
+    let problem = Problem::new(format!("`{}` is no time of day", text.escape_debug()));
+    Err(if text.len() == 4 && time_of_day(&padded).is_ok() { problem.suggest(padded) } else { problem })
 }
 
 /// Address and port, such as `192.0.2.1:80` or `[2001:db8::1]:80`.
@@ -224,6 +268,22 @@ mod tests {
         assert!(prefix("33", 32).is_err() && prefix("24/", 32).is_err());
     }
 
+    #[test]
+    fn times_of_a_week_and_shares_are_written_as_people_do() {
+        assert_eq!([day("mon"), day("sun")], [Ok(1), Ok(64)]);
+        assert_eq!(suggested(day("fry")), Some("fri".into()));
+        assert_eq!([time_of_day("00:00"), time_of_day("23:59")], [Ok(0), Ok(1_439)]);
+        assert_eq!(suggested(time_of_day("2:30")), Some("02:30".into()));
+        for bad in ["24:00", "02:60", "2", "", "02:3", "+2:30", "02:30:00"] {
+            assert!(time_of_day(bad).is_err(), "{bad}");
+        }
+        assert_eq!([percentage("50%", 1), percentage("1 %", 1)], [Ok(50), Ok(1)]);
+        assert_eq!(suggested(percentage("50", 1)), Some("50%".into()));
+        assert!(percentage("0%", 1).is_err() && percentage("101%", 1).is_err());
+        assert_eq!([jitter("10%", 0), jitter("2s", 5_000)], [Ok(Jitter::Percent(10)), Ok(Jitter::Ms(2_000))]);
+        assert!(jitter("6s", 5_000).is_err() && jitter("much", 5_000).is_err());
+    }
+
     proptest! {
         #[test]
         fn a_size_that_is_shown_is_read_again(bytes in SIZE_LEAST..u64::MAX / 2) {
@@ -236,7 +296,7 @@ mod tests {
         fn no_text_is_too_strange(text in ".*") {
             let _ = duration(&text, Duration::ZERO, DAY);
             let _ = (size(&text), ceiling(&text), endpoint(&text), ports(&text));
-            let _ = (statuses(&text), prefix(&text, 32));
+            let _ = (statuses(&text), prefix(&text, 32), day(&text), time_of_day(&text), jitter(&text, 9));
         }
     }
 }

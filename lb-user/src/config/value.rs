@@ -5,16 +5,18 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::finding::closest;
 use super::keys::Kind;
-use super::types::Ceiling;
+use super::types::{Ceiling, Share};
 use super::units::{self, Problem};
+use super::weekly;
 use crate::check::{BodyPattern, PAYLOAD_MAX, payload};
 use crate::names::ServiceName;
+use crate::recovery::Jitter;
 
 /// Longest name of an interface.
 const INTERFACE_MAX: usize = 15;
@@ -33,6 +35,8 @@ pub(super) enum Value {
     Texts(Vec<String>),
     Statuses(Vec<RangeInclusive<u16>>),
     Pairs(Vec<(String, String)>),
+    Share(Share),
+    Jitter(Jitter),
 }
 
 /// What is wrong at which bytes of the file.
@@ -56,6 +60,12 @@ pub(super) fn read(kind: &Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, P
             let program = texts(std::slice::from_ref(program), absolute);
             both(program, texts(arguments, |_| Ok(()))).map(Value::Texts)
         }
+        (Kind::Share, DeValue::Integer(number)) => {
+            let number = u64::from_str_radix(number.as_str(), number.radix()).ok();
+            let count = count(&Kind::Count { least: 1, most: u32::MAX.into() }, number, value.get_ref());
+            count.map(|count| Value::Share(Share::Count(count as u32))).map_err(at)
+        }
+        (Kind::Days, DeValue::Array(items)) => weekly::days(items, value.span()),
         (Kind::Statuses, DeValue::Array(items)) => statuses(items, value.span()),
         (Kind::Headers | Kind::Variables, DeValue::Table(table)) => {
             let mut pairs = Vec::new();
@@ -127,6 +137,7 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
             let legal = text.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
             is(legal, "no host")
         }
+        Kind::Url => is(is_url(text), "no URL of HTTP"),
         Kind::Pattern => match text.parse::<BodyPattern>() {
             Ok(_) => Ok(plain()),
             Err(error) => Err(Problem::new(error.to_string())),
@@ -147,7 +158,7 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
                 result => result,
             }
         }
-        _ => Ok(plain()),
+        kind => weekly::of_text(kind, text),
     }
 }
 
@@ -160,6 +171,15 @@ fn both(
         (Ok(one), Ok(other)) => Ok([one, other].concat()),
         (one, other) => Err([one.err(), other.err()].into_iter().flatten().flatten().collect()),
     }
+}
+
+/// Whether a request can be sent there. Credentials belong to no file that others read.
+fn is_url(text: &str) -> bool {
+    text.parse::<Uri>().is_ok_and(|uri| {
+        let host =
+            uri.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));
+        host && matches!(uri.scheme_str(), Some("http" | "https"))
+    })
 }
 
 fn absolute(path: &str) -> Result<(), Problem> {
@@ -254,7 +274,7 @@ fn pair(kind: &Kind, name: &str, value: &DeValue<'_>) -> Result<(String, String)
     }
 }
 
-fn not_a_text(value: &DeValue<'_>) -> Problem {
+pub(super) fn not_a_text(value: &DeValue<'_>) -> Problem {
     Problem::new(format!("{} is no text", named(value))).suggest(format!("\"{}\"", show(value)))
 }
 

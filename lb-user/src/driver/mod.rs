@@ -10,7 +10,7 @@ use std::time::Duration;
 use command::CommandDriver;
 use process::{ProcessDriver, Running, Tail};
 
-use crate::recovery::Instance;
+use crate::recovery::{Evidence, Instance, Rung, Step};
 
 /// What starts and stops one backend.
 #[derive(Clone, Debug)]
@@ -30,11 +30,28 @@ impl Driver {
         }
     }
 
-    /// Ends the life of the backend: politely, and after `grace` by force where that is possible.
-    pub async fn stop(&self, grace: Duration) -> Result<(), String> {
+    /// Ends the life of the backend by this step; a process that is asked politely has `grace` to end.
+    pub async fn end(&self, step: Step, grace: Duration) -> Result<(), String> {
         match self {
-            Self::Process(driver) => driver.stop(grace).await.map_err(|error| error.to_string()),
-            Self::Command(driver) => driver.stop().await.map_err(|error| error.to_string()),
+            Self::Process(driver) => {
+                let ended = match step {
+                    Step::Graceful => driver.stop_politely(grace).await,
+                    Step::Restart | Step::Reboot | Step::Recreate => driver.stop(Duration::ZERO).await,
+                };
+                ended.map_err(|error| error.to_string())
+            }
+            Self::Command(driver) => driver.end(step).await.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The steps that there are for the backend, in order, and what the success of each rests upon.
+    pub fn ladder(&self) -> Vec<Rung> {
+        let rung = |step, evidence| Rung { step, evidence };
+        match self {
+            Self::Process(_) => {
+                vec![rung(Step::Graceful, Evidence::Process), rung(Step::Restart, Evidence::Process)]
+            }
+            Self::Command(driver) => driver.ladder(),
         }
     }
 

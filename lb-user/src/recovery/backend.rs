@@ -5,17 +5,21 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Finding, Instance};
+use super::ejections::Ejections;
+use super::evidence::Evidence;
+use super::ladder::Ladder;
+use super::message::Instance;
 use super::policy::Policy;
+use super::warm_up::WarmUp;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 
 /// Where a backend stands in its cycle; from any of these an operator may take it to `Maintenance` and back.
 ///
 /// ```text
-///              passed its checks          handover to it
+///              passed its checks,         handover to it
 ///  Starting ---------------------> Standby -------------> Active
-///    ^   |                            |                   ^   |
+///    ^   |         (and Warming)      |                   ^   |
 ///    |   | start failed,              | aged while   new  |   | handover
 ///    |   | command ended,             | it waited    one  |   | away
 ///    |   | not ready in time          |            failed |   v
@@ -43,11 +47,13 @@ pub enum State {
     Failed,
     /// An operator holds it out; it keeps its flows, and is neither started nor stopped.
     Maintenance,
+    /// It has passed its checks and gets the requests of its warm-up.
+    Warming,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Starting,
         Self::Standby,
         Self::Active,
@@ -56,6 +62,7 @@ impl State {
         Self::Recovering,
         Self::Failed,
         Self::Maintenance,
+        Self::Warming,
     ];
 }
 
@@ -70,8 +77,20 @@ impl fmt::Display for State {
             Self::Recovering => "recovering",
             Self::Failed => "failed",
             Self::Maintenance => "maintenance",
+            Self::Warming => "warming",
         })
     }
+}
+
+/// Whether a life has been warmed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Warmth {
+    /// Not yet.
+    Unknown,
+    /// It has, or has served clients.
+    Warm,
+    /// It failed to be: it is not made ready any more, but for want of others.
+    Cold,
 }
 
 /// A backend and what its checks, samples and scans have shown.
@@ -88,14 +107,8 @@ pub(super) struct Backend {
     pub(super) ended_early: Option<(Instance, String)>,
     /// Whether this life has been active: only then can it have aged by work.
     pub(super) has_worked: bool,
-    passed: u32,
-    failed: u32,
-    last_pass: Option<Now>,
-    /// The failed checks in a row found silence, and nothing else.
-    silent: bool,
-    /// Requests that it had begun to answer when the first of them failed, and when the last one did.
-    turns: Option<(u64, u64)>,
-    pub(super) last_finding: Option<Finding>,
+    /// What its checks have shown.
+    pub(super) evidence: Evidence,
     memory: VecDeque<u64>,
     /// The first sample of this life; 0 if nobody watched it begin.
     pub(super) fresh_memory: Option<u64>,
@@ -105,6 +118,29 @@ pub(super) struct Backend {
     /// Since when scans have found no open flow.
     pub(super) empty_since: Option<Now>,
     pub(super) open: OpenFlows,
+    /// How often it failed its checks lately.
+    pub(super) ejections: Ejections,
+    /// What rules in shadow have said of it.
+    pub(super) shadow: Shadow,
+    /// Whether this life has been warmed up.
+    pub(super) warmth: Warmth,
+    /// What came of its last warm-up, in whatever life.
+    pub(super) last_warm_up: Option<WarmUp>,
+    /// What is done to bring it back.
+    pub(super) ladder: Ladder,
+}
+
+/// What rules in shadow have said of a backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shadow {
+    /// How often it would have been taken out for its checks.
+    pub(super) ejections: u64,
+    /// It was said that it would be, and it has not risen since.
+    pub(super) is_fallen: bool,
+    /// How often it would have been renewed.
+    pub(super) rejuvenations: u64,
+    /// It was said in this life that it would be renewed.
+    pub(super) is_over_ceiling: bool,
 }
 
 impl Backend {
@@ -117,18 +153,18 @@ impl Backend {
             last_life: None,
             ended_early: None,
             has_worked: false,
-            passed: 0,
-            failed: 0,
-            last_pass: None,
-            silent: false,
-            turns: None,
-            last_finding: None,
+            evidence: Evidence::default(),
             memory: VecDeque::new(),
             fresh_memory: None,
             attempts: 0,
             retry_at: None,
             empty_since: None,
             open: OpenFlows::default(),
+            ejections: Ejections::default(),
+            shadow: Shadow::default(),
+            ladder: Ladder::default(),
+            warmth: Warmth::Unknown,
+            last_warm_up: None,
         }
     }
 
@@ -137,43 +173,16 @@ impl Backend {
         self.instance = Some(instance);
         self.last_life = Some(instance);
         self.has_worked = false;
+        self.warmth = Warmth::Unknown;
         self.forget_checks();
         self.memory.clear();
         self.fresh_memory = None;
+        self.ejections.note_rise();
+        (self.shadow.is_fallen, self.shadow.is_over_ceiling) = (false, false);
     }
 
     pub(super) fn forget_checks(&mut self) {
-        self.passed = 0;
-        self.failed = 0;
-        self.last_pass = None;
-        self.turns = None;
-        self.last_finding = None;
-    }
-
-    /// A check is about to be reported as failed; so many requests have been answered by now.
-    pub(super) fn note_turns(&mut self, turns: u64) {
-        let first = self.turns.filter(|_| self.failed > 0).map_or(turns, |(first, _)| first);
-        self.turns = Some((first, turns));
-    }
-
-    pub(super) fn note_check(&mut self, result: Result<(), Finding>, now: Now) {
-        match result {
-            Ok(()) => {
-                self.passed = self.passed.saturating_add(1);
-                self.failed = 0;
-                self.last_pass = Some(now);
-                self.turns = None;
-                self.last_finding = None;
-            }
-            // Nobody was asked, so nothing is known but why not; passes grow old meanwhile.
-            Err(finding @ Finding::Unchecked(_)) => self.last_finding = Some(finding),
-            Err(finding) => {
-                self.silent = finding.is_silence() && (self.silent || self.failed == 0);
-                self.failed = self.failed.saturating_add(1);
-                self.passed = 0;
-                self.last_finding = Some(finding);
-            }
-        }
+        self.evidence = Evidence::default();
     }
 
     pub(super) fn note_memory(&mut self, bytes: u64, policy: &Policy) {
@@ -196,25 +205,27 @@ impl Backend {
 
     /// Enough checks in a row have passed.
     pub(super) fn has_risen(&self, policy: &Policy) -> bool {
-        self.passed >= policy.rise.max(1)
+        self.evidence.has_risen(policy)
     }
 
-    /// Enough checks in a row have failed.
+    /// Enough checks have failed, the last one among them, and something is to be done about it.
     pub(super) fn has_fallen(&self, policy: &Policy) -> bool {
-        self.failed >= policy.fall.max(1)
+        !policy.shadow.checks && self.evidence.is_unfit(policy)
+    }
+
+    /// It is ready, and stays out all the same: it has failed too often lately.
+    pub(super) fn is_kept_out(&self, policy: &Policy, now: Now) -> bool {
+        self.state == State::Starting && self.ejections.left_ms(now) > 0 && self.is_ready(policy, now)
     }
 
     /// It fell, nothing was heard of it since, and no client was answered either.
     pub(super) fn is_silent(&self, policy: &Policy) -> bool {
-        self.has_fallen(policy) && self.silent && self.turns.is_some_and(|(first, last)| first == last)
+        self.has_fallen(policy) && self.evidence.is_silent()
     }
 
     /// Its last check passed, and not long ago.
     pub(super) fn passes(&self, policy: &Policy, now: Now) -> bool {
-        let fresh = self
-            .last_pass
-            .is_some_and(|at| now.ms_since(at) <= 2 * policy.check_period_ms + policy.check_timeout_ms);
-        self.passed > 0 && fresh && self.instance.is_some()
+        self.evidence.passes(policy, now) && self.instance.is_some()
     }
 
     /// It has passed its checks just now, so a handover to it is safe.

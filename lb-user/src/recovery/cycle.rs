@@ -1,9 +1,11 @@
 //! The rejuvenation that is under way.
 
 use super::backend::Backend;
+use super::hook::{DiagnosisReport, HookReport};
 use super::message::{CutFlow, Instance, RequestId};
 use super::policy::NEVER_MS;
 use super::report::{Outcome, Proof, Reason, Report, Times};
+use super::warm_up::WarmUp;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 use crate::names::{BackendName, ServiceName};
@@ -29,7 +31,39 @@ pub(super) struct Cycle {
     pub(super) stopping: Option<Now>,
     /// What happened to it that nobody saw, for the report.
     pub(super) unseen: Option<String>,
+    /// What went wrong on the way and was dealt with.
+    pub(super) troubles: Vec<String>,
+    /// What came of warming the new life up.
+    pub(super) warm_up: Option<WarmUp>,
+    /// When the last step of the first run of the ladder began.
+    pub(super) last_step: Option<Now>,
+    /// Hooks consent to the stop, or had long enough.
+    pub(super) consented: bool,
+    /// Since when they have been asked.
+    pub(super) asked_since: Option<Now>,
+    pub(super) diagnosis: Diagnosis,
+    hooks: Vec<HookReport>,
 }
+
+/// A report names so many troubles: a start that is tried for days fails alike each time.
+const TROUBLES_MAX: usize = 16;
+
+/// How far the diagnosis of a drained backend is.
+#[derive(Clone, Debug)]
+pub(super) enum Diagnosis {
+    /// It has not begun.
+    NotYet,
+    /// It has, and is given up on the boot clock.
+    UnderWay {
+        /// When.
+        lost_at_ms: u64,
+    },
+    /// It is over.
+    Done(DiagnosisReport),
+}
+
+/// So many reports of hooks are kept.
+const KEPT_HOOKS: usize = 32;
 
 impl Cycle {
     pub(super) fn new(
@@ -54,7 +88,20 @@ impl Cycle {
             before: None,
             stopping: None,
             unseen: None,
+            troubles: Vec::new(),
+            warm_up: None,
+            last_step: None,
+            consented: false,
+            asked_since: None,
+            diagnosis: Diagnosis::NotYet,
+            hooks: Vec::new(),
         }
+    }
+
+    /// Keeps what hooks have reported, for as long as there is room.
+    pub(super) fn keep_hooks(&mut self, reports: Vec<HookReport>) {
+        self.hooks.extend(reports);
+        self.hooks.truncate(KEPT_HOOKS);
     }
 
     /// How long what drains may take yet, for people.
@@ -62,6 +109,13 @@ impl Cycle {
         match self.drain_deadline_ms {
             NEVER_MS => "no deadline".to_owned(),
             at => format!("deadline in {} s", at.saturating_sub(now.boot_ms) / 1000),
+        }
+    }
+
+    /// Something went wrong, for the report.
+    pub(super) fn note_trouble(&mut self, what: String) {
+        if self.troubles.len() < TROUBLES_MAX {
+            self.troubles.push(what);
         }
     }
 
@@ -98,6 +152,14 @@ impl Cycle {
             flows_finished: flows_at_handover.total().saturating_sub(cut),
             cut: self.cut,
             proof: Proof { before: self.before, after },
+            troubles: self.troubles,
+            warm_up: self.warm_up,
+            steps: self.stopping.map(|_| old.ladder.taken().to_vec()).unwrap_or_default(),
+            diagnosis: match self.diagnosis {
+                Diagnosis::Done(report) => Some(report),
+                Diagnosis::NotYet | Diagnosis::UnderWay { .. } => None,
+            },
+            hooks: self.hooks,
         }
     }
 }

@@ -5,7 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::backend::State;
+use super::hook::Phase;
+use super::ladder::Step;
 use super::report::{Outcome, Reason};
+use super::warm_up::WarmUp;
 use crate::names::{BackendName, ServiceName};
 
 /// An event with its time and service.
@@ -117,10 +120,121 @@ pub enum Event {
     Paused,
     /// Rejuvenations are left to the rules again.
     Resumed,
+    /// A warm-up ended.
+    WarmedUp {
+        /// The backend.
+        backend: BackendName,
+        /// What came of it.
+        result: WarmUp,
+    },
+    /// An operator wants no automatic action.
+    MaintenanceBegan,
+    /// Actions are left to Baton again.
+    MaintenanceEnded,
     /// The journal cannot be written: no rejuvenation starts.
     JournalFailed {
         /// What the system said.
         error: String,
+    },
+    /// A backend has failed its checks again and again, and is kept out for some time.
+    StaysOut {
+        /// The backend.
+        backend: BackendName,
+        /// How often it has failed them lately.
+        times: u32,
+        /// For so long, in milliseconds.
+        for_ms: u64,
+    },
+    /// A backend has failed its checks and would be taken out, were that not only spoken of.
+    WouldEject {
+        /// The backend.
+        backend: BackendName,
+        /// What the last check found.
+        finding: String,
+    },
+    /// A backend would be renewed, were that not only spoken of.
+    WouldRejuvenate {
+        /// The backend.
+        backend: BackendName,
+        /// Why.
+        reason: Reason,
+    },
+    /// A backend is brought back by more than a graceful restart.
+    Step {
+        /// The backend.
+        backend: BackendName,
+        /// What is done.
+        step: Step,
+    },
+    /// A step has not brought the backend back: the next one is taken.
+    StepFailed {
+        /// The backend.
+        backend: BackendName,
+        /// What was done.
+        step: Step,
+        /// Why there is no proof that it helped.
+        why: String,
+    },
+    /// A backend is not tried any more while another one serves.
+    Quarantined {
+        /// The backend.
+        backend: BackendName,
+        /// Runs of its ladder that failed in a row.
+        runs: u32,
+    },
+    /// A backend that was not tried any more is tried again.
+    Released {
+        /// The backend.
+        backend: BackendName,
+        /// Why.
+        why: String,
+    },
+    /// Hooks are asked for their consent.
+    Asked {
+        /// The phase.
+        phase: Phase,
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A hook does not consent.
+    Vetoed {
+        /// The phase.
+        phase: Phase,
+        /// The backend.
+        backend: BackendName,
+        /// What the hook said.
+        why: String,
+        /// When rules ask again, in milliseconds.
+        again_ms: u64,
+    },
+    /// A backend is stopped although a hook does not consent: it had long enough.
+    Overruled {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A hook that is only told has failed; nothing waits for it.
+    HookFailed {
+        /// The phase.
+        phase: Phase,
+        /// The program or the address.
+        hook: String,
+        /// Why.
+        why: String,
+    },
+    /// The diagnosis of a drained backend begins.
+    Diagnosing {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// It has ended.
+    Diagnosed {
+        /// The backend.
+        backend: BackendName,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// Why it is not known to have succeeded, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
     },
 }
 
@@ -160,9 +274,66 @@ impl fmt::Display for Event {
             Self::Ready { backend } => write!(f, "{backend}: no longer held out"),
             Self::Paused => write!(f, "paused: no automatic rejuvenation"),
             Self::Resumed => write!(f, "resumed: rejuvenations are left to the rules"),
+            Self::WarmedUp { backend, result } => write!(f, "{backend}: warm-up: {result}"),
+            Self::MaintenanceBegan => write!(f, "maintenance: no rejuvenation and no restart"),
+            Self::MaintenanceEnded => write!(f, "maintenance is over"),
             Self::JournalFailed { error } => {
                 write!(f, "the journal cannot be written, so no rejuvenation starts: {error}")
             }
+            Self::StaysOut { backend, times, for_ms } => {
+                let seconds = *for_ms as f64 / 1000.0;
+                write!(f, "{backend}: failed its checks {times} times lately, stays out for {seconds:.1} s")
+            }
+            Self::WouldEject { backend, finding } => {
+                write!(f, "{backend}: would be taken out ({finding}), and is not: its check is in shadow")
+            }
+            Self::WouldRejuvenate { backend, reason } => {
+                write!(f, "{backend}: would be renewed ({reason}), and is not: the ceiling is in shadow")
+            }
+            recovery => recovery.describe_recovery(f),
+        }
+    }
+}
+
+impl Event {
+    /// The events of steps, hooks and diagnoses.
+    fn describe_recovery(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: &u64| *ms as f64 / 1000.0;
+        match self {
+            Self::Step { backend, step } => write!(f, "{backend}: {step} begins"),
+            Self::StepFailed { backend, step, why } => {
+                write!(f, "{backend}: the {step} did not bring it back: {why}")
+            }
+            Self::Quarantined { backend, runs } => write!(
+                f,
+                "{backend}: left alone after {runs} recoveries that failed; `baton ready` tries it again"
+            ),
+            Self::Released { backend, why } => write!(f, "{backend}: tried again: {why}"),
+            Self::Asked { phase, backend } => write!(f, "{backend}: hooks are asked ({phase})"),
+            Self::Vetoed { phase, backend, why, again_ms } => {
+                write!(
+                    f,
+                    "{backend}: vetoed by a hook ({phase}), asked again in {:.0} s: {why}",
+                    seconds(again_ms)
+                )
+            }
+            Self::Overruled { backend } => {
+                write!(f, "{backend}: stopped although a hook does not consent: it had long enough")
+            }
+            Self::HookFailed { phase, hook, why } => write!(f, "hook {hook} ({phase}) failed: {why}"),
+            Self::Diagnosing { backend } => write!(f, "{backend}: the diagnosis begins"),
+            Self::Diagnosed { backend, took_ms, failure: None } => {
+                write!(f, "{backend}: diagnosed in {:.1} s", seconds(took_ms))
+            }
+            Self::Diagnosed { backend, took_ms, failure: Some(why) } => {
+                write!(
+                    f,
+                    "{backend}: the diagnosis failed after {:.1} s, and the stop follows: {why}",
+                    seconds(took_ms)
+                )
+            }
+            // All others are described above.
+            _ => Ok(()),
         }
     }
 }

@@ -3,13 +3,14 @@
 //! One record a line: checksum, sequence number, JSON. A line that is torn or damaged ends what can be
 //! trusted: it and all after it are cut off when the journal is opened, and said aloud.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::ladder::Step;
 use super::message::Instance;
 use super::report::{Outcome, Reason};
 use crate::clock::Now;
@@ -70,6 +71,29 @@ pub enum Record {
     Paused,
     /// Rejuvenations are left to the rules again.
     Resumed,
+    /// A step is about to be done to the machine of a backend.
+    Step {
+        /// The backend.
+        backend: BackendName,
+        /// The step.
+        step: Step,
+        /// Counts such steps since the backend was last well, from 1.
+        number: u64,
+    },
+    /// A backend is not tried any more until [`Record::Recovered`].
+    Quarantined {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// A backend is well, or tried again: its steps and its quarantine are over.
+    Recovered {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// No automatic action until [`Record::MaintenanceEnded`].
+    MaintenanceBegan,
+    /// Actions are left to Baton again.
+    MaintenanceEnded,
 }
 
 impl Record {
@@ -79,18 +103,32 @@ impl Record {
             Self::Handover { cycle, .. } | Self::Stopping { cycle, .. } | Self::Ended { cycle, .. } => {
                 Some(*cycle)
             }
-            Self::HeldOut { .. } | Self::Ready { .. } | Self::Paused | Self::Resumed => None,
+            Self::HeldOut { .. }
+            | Self::Ready { .. }
+            | Self::Paused
+            | Self::Resumed
+            | Self::Step { .. }
+            | Self::Quarantined { .. }
+            | Self::Recovered { .. }
+            | Self::MaintenanceBegan
+            | Self::MaintenanceEnded => None,
         }
     }
 }
 
-/// What operators have said and not taken back.
+/// What operators have said and not taken back, and how far the recovery of a backend got.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Backends that are held out.
     pub held_out: BTreeSet<BackendName>,
     /// No automatic rejuvenation.
     pub paused: bool,
+    /// The last step that was done to the machine of a backend, and its number.
+    pub steps: BTreeMap<BackendName, (Step, u64)>,
+    /// Backends that are not tried any more.
+    pub quarantined: BTreeSet<BackendName>,
+    /// No automatic action.
+    pub maintenance: bool,
 }
 
 impl Standing {
@@ -103,6 +141,16 @@ impl Standing {
                 Record::Ready { backend } => drop(standing.held_out.remove(backend)),
                 Record::Paused => standing.paused = true,
                 Record::Resumed => standing.paused = false,
+                Record::Step { backend, step, number } => {
+                    standing.steps.insert(backend.clone(), (*step, *number));
+                }
+                Record::Quarantined { backend } => drop(standing.quarantined.insert(backend.clone())),
+                Record::Recovered { backend } => {
+                    standing.steps.remove(backend);
+                    standing.quarantined.remove(backend);
+                }
+                Record::MaintenanceBegan => standing.maintenance = true,
+                Record::MaintenanceEnded => standing.maintenance = false,
                 Record::Handover { .. } | Record::Stopping { .. } | Record::Ended { .. } => {}
             }
         }
@@ -112,7 +160,12 @@ impl Standing {
     /// The records that say the same.
     fn records(self) -> impl Iterator<Item = Record> {
         let held_out = self.held_out.into_iter().map(|backend| Record::HeldOut { backend });
-        self.paused.then_some(Record::Paused).into_iter().chain(held_out)
+        let steps = self.steps.into_iter();
+        let steps = steps.map(|(backend, (step, number))| Record::Step { backend, step, number });
+        let quarantined = self.quarantined.into_iter().map(|backend| Record::Quarantined { backend });
+        let paused = self.paused.then_some(Record::Paused).into_iter();
+        let maintenance = self.maintenance.then_some(Record::MaintenanceBegan);
+        paused.chain(maintenance).chain(held_out).chain(steps).chain(quarantined)
     }
 }
 
@@ -324,14 +377,39 @@ mod tests {
         let (mut journal, _) = Journal::open(&path).unwrap();
         let (a, b): (BackendName, BackendName) = ("a".parse().unwrap(), "b".parse().unwrap());
         let held_out = |backend: &BackendName| Record::HeldOut { backend: backend.clone() };
-        let said = [held_out(&a), held_out(&b), Record::Paused, Record::Ready { backend: a.clone() }];
+        let ready = Record::Ready { backend: a.clone() };
+        let said = [held_out(&a), held_out(&b), Record::Paused, Record::MaintenanceBegan, ready];
         journal.append(&said).unwrap();
         journal.append(&(0..20_000).map(ended).collect::<Vec<_>>()).unwrap();
         drop(Journal::open(&path).unwrap());
         let (_, history) = Journal::open(&path).unwrap();
-        assert_eq!(history.records, [Record::Paused, held_out(&b), ended(19_999)]);
-        assert_eq!(Standing::of(&history.records), Standing { held_out: [b].into(), paused: true });
+        assert_eq!(history.records, [Record::Paused, Record::MaintenanceBegan, held_out(&b), ended(19_999)]);
+        assert_eq!(
+            Standing::of(&history.records),
+            Standing { held_out: [b].into(), paused: true, maintenance: true, ..Standing::default() }
+        );
         assert_eq!(Standing::of(&[Record::Paused, Record::Resumed]), Standing::default());
+        let over = [Record::MaintenanceBegan, Record::MaintenanceEnded];
+        assert_eq!(Standing::of(&over), Standing::default());
+    }
+
+    #[test]
+    fn a_large_journal_keeps_how_far_recoveries_got() {
+        let (_directory, path) = scratch();
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        let (a, b): (BackendName, BackendName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let step =
+            |backend: &BackendName, step, number| Record::Step { backend: backend.clone(), step, number };
+        let kept = [step(&b, Step::Recreate, 2), Record::Quarantined { backend: b.clone() }];
+        let over = [step(&a, Step::Reboot, 1), Record::Quarantined { backend: a.clone() }];
+        journal.append(&[step(&b, Step::Reboot, 1)]).unwrap();
+        journal.append(&kept).unwrap();
+        journal.append(&over).unwrap();
+        journal.append(&[Record::Recovered { backend: a }]).unwrap();
+        journal.append(&(0..20_000).map(ended).collect::<Vec<_>>()).unwrap();
+        drop(Journal::open(&path).unwrap());
+        let (_, history) = Journal::open(&path).unwrap();
+        assert_eq!(history.records, [kept.as_slice(), &[ended(19_999)]].concat());
     }
 
     #[test]

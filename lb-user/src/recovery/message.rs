@@ -7,9 +7,13 @@ use std::net::SocketAddr;
 use lb_common::FlowState;
 use serde::{Deserialize, Serialize};
 
+use super::budget::Leave;
 use super::event::Event;
+use super::hook::{DiagnosisReport, HookCall, HookReport};
 use super::journal::Record;
-use super::report::Report;
+use super::ladder::Step;
+use super::report::{Reason, Report};
+use super::warm_up::WarmUp;
 use crate::flow_counts::{FlowCounts, OpenFlows};
 use crate::names::BackendName;
 
@@ -52,6 +56,13 @@ pub enum Finding {
     Unreachable(String),
     /// The check itself could not be made, so it says nothing about the backend.
     Unchecked(String),
+    /// An answer as it should be, long after the time that it usually takes.
+    Slow {
+        /// How long the check took, in milliseconds.
+        took_ms: u64,
+        /// How long it usually takes, in milliseconds.
+        usual_ms: u64,
+    },
 }
 
 impl Finding {
@@ -69,6 +80,9 @@ impl fmt::Display for Finding {
             Self::WrongAnswer(what) => write!(f, "wrong answer: {what}"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
             Self::Unchecked(why) => write!(f, "the check could not be made: {why}"),
+            Self::Slow { took_ms, usual_ms } => {
+                write!(f, "slow: answered after {took_ms} ms, usually {usual_ms} ms")
+            }
         }
     }
 }
@@ -187,6 +201,8 @@ pub enum Input {
         request: RequestId,
         /// Of this backend; else of the active one, or in a pool of the one whose life is the longest.
         backend: Option<BackendName>,
+        /// Not before a window opens.
+        in_window: bool,
     },
     /// An operator wants a backend out: no new flows, and no restart when its flows have ended.
     Drain {
@@ -212,10 +228,51 @@ pub enum Input {
         /// The request; it is answered at once.
         request: RequestId,
     },
+    /// An operator wants no automatic action at all: neither a rejuvenation nor a restart; or leaves them to Baton
+    /// again.
+    Maintenance {
+        /// The request; it is answered at once.
+        request: RequestId,
+        /// Whether it begins; else it ends.
+        on: bool,
+    },
+    /// The answer to what [`super::Coordinator::need`] wants to begin.
+    Leave(Leave),
     /// An operator wants the drain that is under way to end now; without one, nothing happens.
     Cut,
     /// The journal can be written, or not any more and why.
     Journal(Result<(), String>),
+    /// What the packet path counted for a backend, told right before a failed check of it like
+    /// [`Input::Answered`]: whether clients ask for answers at all.
+    Asked {
+        /// The backend.
+        backend: BackendName,
+        /// Flows that clients have begun with it, ever.
+        flows: u64,
+    },
+    /// A warm-up ended.
+    WarmedUp {
+        /// The backend.
+        backend: BackendName,
+        /// The life that was warmed up; the result of an older one is ignored.
+        instance: Instance,
+        /// What came of it.
+        result: WarmUp,
+    },
+    /// The hooks of a phase have ended, as [`Output::Hook`] asked.
+    Hooked {
+        /// The number of the call.
+        call: u64,
+        /// How each of them ended, in order.
+        reports: Vec<HookReport>,
+    },
+    /// The diagnosis of a backend has ended, as [`Output::Diagnose`] asked.
+    Diagnosed {
+        /// The backend.
+        backend: BackendName,
+        /// How.
+        report: DiagnosisReport,
+    },
 }
 
 /// What to do, in this order.
@@ -230,8 +287,8 @@ pub enum Output {
     Start(BackendName),
     /// Answer the packets of the backend's flows with resets, until it is started or gets new flows again.
     Refuse(BackendName),
-    /// End all processes of the backend; [`Input::Stopped`] answers.
-    Stop(BackendName),
+    /// End all processes of the backend by this step; [`Input::Stopped`] or [`Input::StartFailed`] answers.
+    Stop(BackendName, Step),
     /// Tell who listens.
     Event(Event),
     /// Keep this report.
@@ -242,5 +299,21 @@ pub enum Output {
         request: RequestId,
         /// The report, if what was asked for took a cycle; or why nothing was done.
         result: Result<Option<Box<Report>>, String>,
+    },
+    /// Send a backend the requests of its warm-up; [`Input::WarmedUp`] answers.
+    WarmUp {
+        /// The backend.
+        backend: BackendName,
+        /// The life that is to be warmed up.
+        instance: Instance,
+    },
+    /// Run the hooks of a phase; [`Input::Hooked`] answers.
+    Hook(Box<HookCall>),
+    /// Run the diagnosis of the drained backend; [`Input::Diagnosed`] answers.
+    Diagnose {
+        /// The backend.
+        backend: BackendName,
+        /// Why it is going to be stopped.
+        reason: Reason,
     },
 }

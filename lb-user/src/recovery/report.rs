@@ -1,10 +1,14 @@
 //! The drain report: one document a rejuvenation, with the numbers that prove what it says.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::hook::{DiagnosisReport, HookReport};
+use super::ladder::StepReport;
 use super::message::{CutFlow, Instance};
+use super::warm_up::WarmUp;
 use crate::flow_counts::OpenFlows;
 use crate::names::{BackendName, ServiceName};
 
@@ -21,6 +25,13 @@ pub enum Reason {
         /// The limit that the ceiling is a share of, in bytes.
         limit_bytes: u64,
     },
+    /// Its life had the age at which it is renewed.
+    Age {
+        /// The life's age at the decision, in milliseconds.
+        age_ms: u64,
+        /// The age at which this life is renewed, in milliseconds.
+        limit_ms: u64,
+    },
     /// An operator asked for it.
     Operator,
     /// The active backend failed its checks while its process lives.
@@ -35,12 +46,23 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// Whether it was wanted while the backend was fit; a failure is answered without anybody's leave.
+    pub fn is_planned(&self) -> bool {
+        matches!(self, Self::Ceiling { .. } | Self::Age { .. } | Self::Operator)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ceiling { memory_rss_bytes, ceiling_bytes, .. } => {
                 let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
                 write!(f, "ceiling: {:.1} MiB beyond {:.1} MiB", mib(*memory_rss_bytes), mib(*ceiling_bytes))
+            }
+            Self::Age { age_ms, limit_ms } => {
+                let whole = |ms: &u64| humantime::format_duration(Duration::from_secs(ms / 1000));
+                write!(f, "age: {} of {}", whole(age_ms), whole(limit_ms))
             }
             Self::Operator => write!(f, "operator"),
             Self::Unhealthy { finding } => write!(f, "unhealthy: {finding}"),
@@ -141,6 +163,21 @@ pub struct Report {
     pub cut: Vec<CutFlow>,
     /// Proof of the restart.
     pub proof: Proof,
+    /// What went wrong on the way and was dealt with, in order; the first 16 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
+    /// What came of the last warm-up of the life that began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
+    /// The steps of the recovery, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+    /// How the diagnosis before the stop ended, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<DiagnosisReport>,
+    /// How hooks ended that ran before the report, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookReport>,
 }
 
 impl Report {

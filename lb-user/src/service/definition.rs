@@ -1,6 +1,7 @@
 //! What a controller is to make of a service: the service as the configuration describes it, and where its
 //! packets are steered.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use lb_common::snat::PortRange;
 use lb_common::tables::service_flags;
 use lb_common::{Endpoint, Forwarding, NextHop, Service};
 
-use crate::config::{self, AtDrain, Ceiling, DeadFlows, Driver, Protocol, Stragglers, Tracking, UdpDrain};
+use crate::config::{
+    self, AtDrain, Ceiling, DeadFlows, Driver, Protocol, RejuvenationWindow, Stragglers, Tracking, UdpDrain,
+};
 use crate::dataplane::{FlowTimeouts, Mode};
-use crate::recovery::{self, Policy};
+use crate::recovery::hook::Phase;
+use crate::recovery::window::{Window, Zone};
+use crate::recovery::{self, Policy, ShadowRules};
 
 /// How long a command may take to end after SIGTERM before it is killed.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -57,6 +62,12 @@ pub(super) fn sees_turns(service: &config::Service) -> bool {
     service.forwarding == Forwarding::Nat && service.tracking == Tracking::Always
 }
 
+/// Whether the packet path counts the open flows of each backend.
+pub(super) fn counts_open(service: &config::Service) -> bool {
+    matches!(service.policy, pool::Policy::Lc | pool::Policy::Wlc | pool::Policy::Random2)
+        || service.backends.iter().any(|backend| backend.max_flows.is_some())
+}
+
 /// The number of a protocol in IP headers.
 pub(super) fn number_of(protocol: Protocol) -> u8 {
     match protocol {
@@ -85,12 +96,10 @@ pub(super) fn entry(service: &config::Service, uplink: NextHop, snat_group: u32)
             entry = entry.with_flags(service_flags::BREAK_AFFINITY);
         }
     }
-    let counts_open = matches!(service.policy, pool::Policy::Lc | pool::Policy::Wlc | pool::Policy::Random2)
-        || service.backends.iter().any(|backend| backend.max_flows.is_some());
     let wanted = [
         (service.udp_drain == UdpDrain::Move, service_flags::MOVE_DATAGRAMS),
         (service.tracking == Tracking::DrainOnly, service_flags::DRAIN_ONLY),
-        (counts_open, service_flags::COUNT_OPEN),
+        (counts_open(service), service_flags::COUNT_OPEN),
     ];
     wanted.into_iter().filter(|(wanted, _)| *wanted).fold(entry, |entry, (_, flag)| entry.with_flags(flag))
 }
@@ -99,6 +108,7 @@ pub(super) fn entry(service: &config::Service, uplink: NextHop, snat_group: u32)
 /// limit is a part of, in bytes.
 pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Policy {
     let (check, drain, renewal) = (&service.check, &service.drain, &service.rejuvenation);
+    let defaults = Policy::default();
     let (memory_limit_bytes, ceiling_percent) = match renewal.ceiling {
         Ceiling::Bytes(bytes) => (bytes, 100),
         Ceiling::Percent(percent) => (service.memory_limit.unwrap_or(machine_memory), percent),
@@ -130,7 +140,51 @@ pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Polic
         observation_ms: millis(renewal.observation),
         ready_deadline_ms: millis(renewal.ready_timeout),
         retry_ms: millis(renewal.retry),
-        ..Policy::default()
+        fall_window: check.watch.window,
+        fall_ignored: check.watch.fall_ignored,
+        ejection_step_ms: millis(check.watch.ejection.step),
+        ejection_most_ms: millis(check.watch.ejection.most),
+        ejection_forget_ms: millis(check.watch.ejection.forget),
+        shadow: ShadowRules { checks: check.watch.shadow, ceiling: renewal.ceiling_shadow },
+        warm_up_requests: service.warm_up.as_ref().map_or(0, |warm_up| warm_up.requests),
+        warm_up_pass_percent: service
+            .warm_up
+            .as_ref()
+            .map_or(defaults.warm_up_pass_percent, |warm_up| warm_up.pass_percent),
+        warm_up_deadline_ms: service
+            .warm_up
+            .as_ref()
+            .map_or(defaults.warm_up_deadline_ms, |warm_up| millis(warm_up.deadline)),
+        quarantine_after: service.recovery.quarantine_after,
+        hooks: hooks_of(service),
+        veto_retry_ms: millis(service.recovery.veto_retry),
+        veto_limit_ms: millis(service.recovery.veto_limit),
+        diagnosis_ms: service.recovery.diagnose.as_ref().map(|_| millis(service.recovery.diagnose_timeout)),
+        active_least: service.min_active.map_or(1, |share| share.of(service.backends.len())),
+        max_age_ms: renewal.max_age.map(millis),
+        jitter: renewal.jitter,
+        windows: renewal.windows.iter().map(window).collect(),
+        ceiling_breaks_window: renewal.ceiling_breaks_window,
+        ..defaults
+    }
+}
+
+/// The phases that have hooks, and how long those may take together, one after the other.
+fn hooks_of(service: &config::Service) -> BTreeMap<Phase, u64> {
+    let mut limits = BTreeMap::new();
+    for hook in &service.hooks {
+        let limit: &mut u64 = limits.entry(hook.on).or_default();
+        *limit = limit.saturating_add(millis(hook.limit()));
+    }
+    limits
+}
+
+fn window(window: &RejuvenationWindow) -> Window {
+    Window {
+        days: window.days,
+        start_minute: window.start_minute,
+        length_ms: millis(window.length),
+        zone: window.time_zone.clone().unwrap_or_else(Zone::of_system),
     }
 }
 

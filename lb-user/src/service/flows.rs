@@ -1,9 +1,8 @@
-//! What the shell does about the flows of a service: counts them, refuses them, forgets them, and tells the
-//! coordinator what they show of a backend.
+//! What the shell does about the flows of a service: counts them, refuses them, and forgets them.
 
 use lb_common::{BackendState, FlowState};
 
-use super::definition::{honours_affinity, moves_flows, sees_turns};
+use super::definition::{honours_affinity, moves_flows};
 use super::runtime::Runtime;
 use crate::clock::Now;
 use crate::driver::Driver;
@@ -71,25 +70,12 @@ impl Runtime {
 
     /// Forgets the flows of a backend that has been stopped: nobody is there who could go on with them, unless
     /// somebody else stops and starts it, of whom nothing is known.
-    pub(super) fn forget_stopped(&self, input: &Input) {
+    pub(super) fn forget_stopped(&mut self, input: &Input) {
         let Input::Stopped { backend, .. } = input else { return };
+        self.cuts.remove(backend);
         let stopped = self.parts.backends.get(backend).filter(|parts| parts.driver.restarts());
         if let Some(parts) = stopped {
             self.parts.plane.forget_backend(parts.id);
-        }
-    }
-
-    /// Tells, before a failed check, whether clients of the backend are answered all the same.
-    pub(super) fn bring_evidence(&mut self, input: &Input) {
-        let Input::Checked { backend, result: Err(_), .. } = input else { return };
-        if !sees_turns(&self.service) {
-            return;
-        }
-        let Some(id) = self.parts.backends.get(backend).map(|parts| parts.id) else { return };
-        // Without the counters nobody is declared dead who may live.
-        let counters = self.parts.plane.tables().backend_counters(id);
-        if let Ok(counters) = counters {
-            self.step(&Input::Answered { backend: backend.clone(), turns: counters.turns });
         }
     }
 }

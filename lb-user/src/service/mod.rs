@@ -3,12 +3,14 @@
 //! What always holds: nothing that keeps the service serving belongs to this process. It may be killed at
 //! any moment; the next one opens the same directories and takes everything up.
 
+mod budget;
 mod definition;
 mod error;
 mod first_start;
 mod fleet;
 mod flows;
 mod history;
+mod hooks;
 mod ids;
 mod layout;
 mod operate;
@@ -18,6 +20,8 @@ mod registration;
 mod runtime;
 mod status;
 mod tasks;
+mod warm_up;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,6 +40,7 @@ use crate::driver::netns;
 use crate::driver::process::Cgroup;
 use crate::names::{PlaneName, ServiceName};
 use crate::paths::{Roots, ServicePaths};
+use crate::recovery::Policy;
 
 pub use definition::{OwnNetwork, is_embedded};
 pub use error::UpError;
@@ -43,6 +48,7 @@ pub use fleet::{Fleet, FleetError, FleetOptions, unload};
 pub use layout::ensure_layout;
 pub use registration::{BackendNames, RegisteredBackend, Registration, load as load_registration};
 
+use budget::{Budget, Purse};
 use definition::{STOP_GRACE, policy_of};
 use parts::{Owned, open_own};
 use runtime::{Runtime, Start};
@@ -60,7 +66,7 @@ pub async fn up(
     let name = service.name.clone();
     let adopting = registration::load(&paths)?.is_some();
     let result = async {
-        let mut runtime = open_embedded(roots, service, &network, None, Start::MustComeUp).await?;
+        let mut runtime = open_embedded(roots, service, &network, None, Start::MustComeUp, None).await?;
         let result = runtime.run(end).await;
         // A start that is under way must not outrun the removal that may follow.
         runtime.settle().await;
@@ -83,6 +89,7 @@ async fn open_embedded(
     network: &OwnNetwork,
     run_by: Option<PlaneName>,
     start: Start,
+    budget: Option<&Budget>,
 ) -> Result<Runtime, UpError> {
     let paths = roots.service(&service.name);
     ensure_layout(&paths.pinned(), &service.name)?;
@@ -95,7 +102,7 @@ async fn open_embedded(
     let start = if owned.left.is_some() { Start::Adopted } else { start };
     let parts = open_own(roots, &owned, &mut registration).await?;
     registration::store(&paths, &registration)?;
-    begin(&paths, service, parts, start)
+    begin(&paths, service, parts, start, budget)
 }
 
 /// Takes up a service whose parts are there, and begins to listen for commands.
@@ -104,12 +111,14 @@ fn begin(
     service: config::Service,
     parts: parts::Parts,
     start: Start,
+    budget: Option<&Budget>,
 ) -> Result<Runtime, UpError> {
     let memory = procfs::Meminfo::current()
         .map_err(|error| UpError::files(Path::new("/proc/meminfo"))(io::Error::other(error.to_string())))?;
-    let policy = policy_of(&service, memory.mem_total);
+    let policy = Policy { asks: budget.is_some(), ..policy_of(&service, memory.mem_total) };
+    let purse = budget.map(|budget| Purse::new(budget, &service));
     let (commands, receiver) = mpsc::channel(16);
-    let mut runtime = Runtime::prepare(paths, service, policy, parts, start, receiver)?;
+    let mut runtime = Runtime::prepare(paths, service, policy, parts, start, receiver, purse)?;
     let served = server::serve(&paths.socket(), commands).map_err(UpError::files(&paths.socket()))?;
     runtime.keep(served);
     Ok(runtime)

@@ -29,13 +29,14 @@ impl Runtime {
         if !how.wait
             && let Some(answer) = self.waiting.remove(&request)
         {
-            let _ = answer.send(Ok(Done::default()));
+            let waits = self.coordinator.waits().map(str::to_owned);
+            let _ = answer.send(Ok(Done { waits, ..Done::default() }));
         }
     }
 
     /// Why Baton cannot do what is wanted, whatever the coordinator says.
     fn reason_to_refuse(&self, verb: &Verb) -> Option<String> {
-        let Verb::Rejuvenate(backend) = verb else { return None };
+        let Verb::Rejuvenate { backend, .. } = verb else { return None };
         let named = backend.as_ref().or_else(|| self.coordinator.steering().active.first())?;
         let manual = self.parts.backends.get(named).is_some_and(|parts| !parts.driver.restarts());
         manual.then(|| {
@@ -49,7 +50,11 @@ impl Runtime {
 
     /// What a step would do at this moment, without doing it.
     fn rehearse(&self, input: &Input) -> Operated {
-        let outputs = self.coordinator.clone().step(Now::read(), input.clone());
+        let (mut rehearsed, now) = (self.coordinator.clone(), Now::read());
+        let mut outputs = rehearsed.step(now, input.clone());
+        if let Some(leave) = self.would_have_leave(&rehearsed) {
+            outputs.extend(rehearsed.step(now, Input::Leave(leave)));
+        }
         let mut plan = Vec::new();
         for output in outputs {
             match output {
@@ -58,16 +63,17 @@ impl Runtime {
                 _ => {}
             }
         }
-        Ok(Done { report: None, plan })
+        Ok(Done { plan, ..Done::default() })
     }
 }
 
 fn input(verb: Verb, request: RequestId) -> Input {
     match verb {
-        Verb::Rejuvenate(backend) => Input::Rejuvenate { request, backend },
+        Verb::Rejuvenate { backend, in_window } => Input::Rejuvenate { request, backend, in_window },
         Verb::Drain(backend) => Input::Drain { request, backend },
         Verb::Ready(backend) => Input::Ready { request, backend },
         Verb::Pause => Input::Pause { request },
         Verb::Resume => Input::Resume { request },
+        Verb::Maintenance(on) => Input::Maintenance { request, on },
     }
 }

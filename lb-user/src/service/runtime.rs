@@ -10,12 +10,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::UpError;
+use super::budget::Purse;
 use super::definition::STOP_GRACE;
 use super::history::History;
 use super::parts::Parts;
 use super::tasks::{self, Reporter};
+use super::watch::{Advice, Seen};
 use crate::api::server::{Command, Operated, Served};
 use crate::api::status::{Cut, Done};
+use crate::check::Paces;
 use crate::clock::Now;
 use crate::config;
 use crate::names::BackendName;
@@ -56,11 +59,19 @@ pub(super) struct Runtime {
     history: History,
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
-    reporter: Reporter,
+    /// What is seen of the backends.
+    checks: mpsc::Receiver<Seen>,
+    /// What their agents have said.
+    pub(super) advice: BTreeMap<BackendName, Advice>,
+    /// How quick the backends usually are.
+    pub(super) paces: Paces,
+    pub(super) reporter: Reporter,
     /// What watches the backends, for as long as the runtime is there.
     _watchers: JoinSet<()>,
     /// Starts and stops under way.
     actions: JoinSet<()>,
+    /// Warm-ups under way.
+    pub(super) warm_ups: JoinSet<()>,
     commands: mpsc::Receiver<Command>,
     /// The control socket.
     served: Option<Served>,
@@ -72,6 +83,10 @@ pub(super) struct Runtime {
     pub(super) cuts: BTreeMap<BackendName, Vec<CutFlow>>,
     /// The dead whose processes are being killed: their sockets' own ends tell clients even sooner.
     pub(super) dying: BTreeSet<BackendName>,
+    /// Hooks and diagnoses under way; they end with the runtime.
+    pub(super) hooks: JoinSet<()>,
+    /// Its share of the controller's budget, if there is one.
+    pub(super) purse: Option<Purse>,
 }
 
 impl Runtime {
@@ -79,11 +94,14 @@ impl Runtime {
     pub(super) fn prepare(
         paths: &ServicePaths,
         service: config::Service,
-        policy: Policy,
+        mut policy: Policy,
         parts: Parts,
         start: Start,
         commands: mpsc::Receiver<Command>,
+        purse: Option<Purse>,
     ) -> Result<Self, UpError> {
+        policy.ladders =
+            parts.backends.iter().map(|(name, backend)| (name.clone(), backend.driver.ladder())).collect();
         let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
         if past.discarded > 0 {
             tracing::warn!(bytes = past.discarded, "the end of the journal was damaged and has been cut off");
@@ -100,13 +118,17 @@ impl Runtime {
             Coordinator::new(service.name.clone(), policy.clone(), names, &past.records, now)
         };
         let (reporter, inputs) = mpsc::channel(QUEUE);
+        let (checked, checks) = mpsc::channel(QUEUE);
+        let paces =
+            Paces::new(service.check.watch.slow, 2 * policy.check_period_ms + policy.check_timeout_ms);
         let mut watchers = JoinSet::new();
         let samples = parts
             .backends
             .iter()
             .map(|(name, backend)| {
                 let origin = &parts.origin;
-                let samples = tasks::watch_backend(name, backend, &service, origin, &reporter, &mut watchers);
+                let heard = tasks::Reporters { inputs: &reporter, checks: &checked };
+                let samples = tasks::watch_backend(name, backend, &service, origin, heard, &mut watchers);
                 (name.clone(), samples)
             })
             .collect();
@@ -121,8 +143,12 @@ impl Runtime {
             history,
             samples,
             inputs,
+            checks,
+            advice: BTreeMap::new(),
+            paces,
             reporter,
             actions: JoinSet::new(),
+            warm_ups: JoinSet::new(),
             _watchers: watchers,
             commands,
             waiting: HashMap::new(),
@@ -131,9 +157,12 @@ impl Runtime {
             served: None,
             cuts: BTreeMap::new(),
             dying: BTreeSet::new(),
+            hooks: JoinSet::new(),
+            purse,
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
+        runtime.settle_with_budget(now);
         Ok(runtime)
     }
 
@@ -159,11 +188,11 @@ impl Runtime {
                 }
                 Some(input) = self.inputs.recv() => {
                     self.check_first_start(&input)?;
-                    self.bring_evidence(&input);
                     self.refuse_survivors(&input);
                     self.forget_stopped(&input);
                     self.step(&input);
                 }
+                Some(seen) = self.checks.recv() => self.see(seen),
                 Some(command) = self.commands.recv() => self.obey(command),
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
                 Some(_) = self.actions.join_next() => {}
@@ -194,9 +223,15 @@ impl Runtime {
         }
     }
 
-    /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
+    /// A step, and those that the budget's answers to it are.
     pub(super) fn step(&mut self, input: &Input) {
         let now = Now::read();
+        self.step_once(input, now);
+        self.settle_with_budget(now);
+    }
+
+    /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
+    pub(super) fn step_once(&mut self, input: &Input, now: Now) {
         loop {
             let mut next = self.coordinator.clone();
             let outputs = next.step(now, input.clone());
@@ -232,7 +267,7 @@ impl Runtime {
 
     fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
         let ends = |output: &Output| match output {
-            Output::Stop(name) => Some(name.clone()),
+            Output::Stop(name, _) => Some(name.clone()),
             _ => None,
         };
         let stopped: BTreeSet<_> = outputs.iter().filter_map(ends).collect();
@@ -261,16 +296,17 @@ impl Runtime {
                     self.dying.insert(name);
                 }
                 Output::Refuse(name) => drop(self.refuse_flows(&name)),
-                Output::Stop(name) => {
+                Output::Stop(name, step) => {
                     // What has been refused has ended since.
-                    let cut = self.cuts.remove(&name).unwrap_or_else(|| self.open_flows(&name));
+                    let cut = self.cuts.get(&name).cloned().unwrap_or_else(|| self.open_flows(&name));
                     let grace = if self.dying.contains(&name) { Duration::ZERO } else { STOP_GRACE };
                     if let Some(backend) = self.parts.backends.get(&name) {
-                        let stop =
-                            tasks::stop(name, backend.driver.clone(), grace, cut, self.reporter.clone());
+                        let driver = backend.driver.clone();
+                        let stop = tasks::stop(name, driver, (step, grace), cut, self.reporter.clone());
                         self.actions.spawn(stop);
                     }
                 }
+                Output::WarmUp { backend, instance } => self.warm_up(backend, instance),
                 Output::Event(event) => self.history.note(event, now),
                 Output::Report(report) => self.history.keep(&report),
                 Output::Answer { request, result } => {
@@ -279,6 +315,8 @@ impl Runtime {
                         let _ = answer.send(result.map(Done::with));
                     }
                 }
+                Output::Hook(call) => self.call_hooks(*call),
+                Output::Diagnose { backend, reason } => self.diagnose(backend, &reason),
             }
         }
     }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use lb_common::response::Times;
 
 use super::runtime::Runtime;
-use crate::api::status::{BackendStatus, FirstByte, PacketCount, ServiceStatus};
+use crate::api::status::{BackendStatus, FirstByte, PacketCount, ServiceStatus, WatchStatus, WindowStatus};
 use crate::clock::Now;
 use crate::flow_counts::FlowCounts;
 use crate::names::BackendName;
-use crate::recovery::State;
+use crate::recovery::window::Openness;
+use crate::recovery::{Standing, State};
 
 impl Runtime {
     pub(super) fn status(&self) -> ServiceStatus {
@@ -27,6 +28,9 @@ impl Runtime {
             rejuvenations: self.coordinator.cycles(),
             activity: self.coordinator.activity(now),
             paused: self.coordinator.is_paused(),
+            maintenance: self.coordinator.is_in_maintenance(),
+            waits: self.coordinator.waits().map(str::to_owned),
+            window: window(&self.policy.openness(now)),
             backends: backends.flatten().collect(),
             packets: packets
                 .into_iter()
@@ -61,7 +65,29 @@ impl Runtime {
             flows_total: counters.flows_new,
             counters: counters.named().map(|(counter, count, _)| (counter.to_owned(), count)).collect(),
             first_byte: first_byte(&times),
+            watch: self.watch_status(name),
+            recovery: self.coordinator.recovery(name),
+            warm_up: self.coordinator.last_warm_up(name).cloned(),
         })
+    }
+
+    fn watch_status(&self, name: &BackendName) -> WatchStatus {
+        let standing = self.coordinator.standing(name, Now::read()).unwrap_or_default();
+        let Standing { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations } = standing;
+        let agent = self.advice.get(name).map(|advice| advice.last.clone());
+        WatchStatus { finding, ejections, stays_out_ms, shadow_ejections, shadow_rejuvenations, agent }
+    }
+}
+
+fn window(openness: &Openness) -> Option<WindowStatus> {
+    match openness {
+        Openness::Always => None,
+        Openness::Open { opening, until } => {
+            Some(WindowStatus { open: true, opening: Some(*opening), changes: until.clone() })
+        }
+        Openness::Closed { next, when } => {
+            Some(WindowStatus { open: false, opening: *next, changes: when.clone() })
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The tasks that watch a backend and tell the runtime what they see.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::definition::millis;
 use super::parts::BackendParts;
-use crate::check::{self, Judge, Target, Timing};
+use super::watch::{CheckEnd, Seen, without_prober};
+use crate::check::{self, Judge, Rule, Target, Timing};
 use crate::clock::Now;
 use crate::config;
 use crate::driver::Driver;
@@ -17,10 +19,17 @@ use crate::driver::process::Tail;
 use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
 use crate::probe;
-use crate::recovery::{CutFlow, Finding, Input, Instance};
+use crate::recovery::{CutFlow, Finding, Input, Instance, Step};
 
 /// What a task has to tell.
 pub(super) type Reporter = mpsc::Sender<Input>;
+
+/// Whom the tasks that watch a backend tell what they see.
+#[derive(Clone, Copy)]
+pub(super) struct Reporters<'r> {
+    pub(super) inputs: &'r Reporter,
+    pub(super) checks: &'r mpsc::Sender<Seen>,
+}
 
 /// Keeps the checks of backends that were started together from falling into step, in percent.
 const CHECK_JITTER_PERCENT: u8 = 10;
@@ -33,7 +42,7 @@ pub(super) fn watch_backend(
     parts: &BackendParts,
     service: &config::Service,
     origin: &Arc<NetnsHandle>,
-    reporter: &Reporter,
+    reporters: Reporters<'_>,
     watchers: &mut JoinSet<()>,
 ) -> watch::Receiver<Option<probe::Sample>> {
     let (sampled, samples) = watch::channel(None);
@@ -41,10 +50,15 @@ pub(super) fn watch_backend(
         name.clone(),
         parts.driver.clone(),
         Question::of(name, parts, service, origin),
-        reporter.clone(),
+        reporters.checks.clone(),
     ));
+    if let Some(agent) = service.check.watch.agent {
+        let (origin, checks) = (Arc::clone(origin), reporters.checks.clone());
+        watchers.spawn(ask_agent_forever(name.clone(), agent, parts.address.ip(), origin, checks));
+    }
     let period = service.rejuvenation.probe_interval;
-    watchers.spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter.clone(), sampled));
+    let reporter = reporters.inputs.clone();
+    watchers.spawn(probe_forever(name.clone(), parts.driver.clone(), period, reporter, sampled));
     if let Some(tail) = parts.driver.tail() {
         watchers.spawn(show_output(name.clone(), tail));
     }
@@ -77,9 +91,7 @@ impl Question {
             fast_interval_ms: millis(check.fast_interval),
             timeout_ms: millis(check.timeout),
             jitter_percent: CHECK_JITTER_PERCENT,
-            rise: check.rise,
-            fall: check.fall,
-            window: None,
+            rule: Rule { rise: check.rise, fall: check.fall, window: check.watch.window },
         };
         Self { what: check.what.clone(), origin: Arc::clone(origin), target, timing }
     }
@@ -92,13 +104,20 @@ impl Question {
     }
 }
 
-async fn check_forever(backend: BackendName, driver: Driver, question: Question, reporter: Reporter) {
+async fn check_forever(
+    backend: BackendName,
+    driver: Driver,
+    question: Question,
+    reporter: mpsc::Sender<Seen>,
+) {
     let mut judge = Judge::new(question.timing, question.seed());
     let limit = Duration::from_millis(question.timing.timeout_ms);
     let mut life = None;
     let mut next = judge.first(Now::read());
     loop {
         sleep(Duration::from_millis(next.ms_since(Now::read()))).await;
+        let begun = Now::read();
+        let late = Duration::from_millis(begun.ms_since(next));
         let alive = driver.alive();
         if alive != life {
             judge.forget();
@@ -111,6 +130,8 @@ async fn check_forever(backend: BackendName, driver: Driver, question: Question,
         let target = question.target.clone();
         let result = check::run(&question.what, &question.origin, target, limit).await;
         let now = Now::read();
+        let took = Duration::from_millis(now.ms_since(begun));
+        let result = without_prober(result, late, took, limit);
         next = match &result {
             Err(Finding::Unchecked(_)) => judge.again(now),
             seen => {
@@ -121,9 +142,40 @@ async fn check_forever(backend: BackendName, driver: Driver, question: Question,
                 judgement.next
             }
         };
-        if reporter.send(Input::Checked { backend: backend.clone(), instance, result }).await.is_err() {
+        let end = CheckEnd { backend: backend.clone(), instance, result, took };
+        if reporter.send(Seen::Check(end)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Asks the agent of a backend. One that does not answer, or nothing that means anything, changes nothing.
+async fn ask_agent_forever(
+    backend: BackendName,
+    agent: config::Agent,
+    address: IpAddr,
+    origin: Arc<NetnsHandle>,
+    reporter: mpsc::Sender<Seen>,
+) {
+    let mut trouble = None;
+    loop {
+        let asked = check::ask_agent(&origin, (address, agent.port).into(), agent.timeout).await;
+        match asked {
+            Ok(word) => {
+                trouble = None;
+                if reporter.send(Seen::Agent(backend.clone(), word)).await.is_err() {
+                    return;
+                }
+            }
+            Err(finding) => {
+                // Said once for as long as it lasts.
+                if trouble.as_ref() != Some(&finding) {
+                    tracing::warn!(%backend, %finding, "the agent of a backend says nothing");
+                }
+                trouble = Some(finding);
+            }
+        }
+        sleep(agent.interval).await;
     }
 }
 
@@ -186,16 +238,16 @@ pub(super) fn watch_end(backend: BackendName, driver: Driver, instance: Instance
     });
 }
 
-/// Ends a backend's processes, those that do not end within `grace` by force, and reports it with the flows
+/// Ends a backend's processes by a step, one that asks politely within its grace, and reports it with the flows
 /// that this cut.
 pub(super) async fn stop(
     backend: BackendName,
     driver: Driver,
-    grace: Duration,
+    (step, grace): (Step, Duration),
     cut: Vec<CutFlow>,
     reporter: Reporter,
 ) {
-    let input = match driver.stop(grace).await {
+    let input = match driver.end(step, grace).await {
         Ok(()) => Input::Stopped { backend, cut },
         Err(error) => Input::StartFailed { backend, error },
     };

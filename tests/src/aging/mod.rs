@@ -10,6 +10,7 @@
 
 mod body;
 mod executions;
+mod fault;
 mod heap;
 mod options;
 mod routes;

@@ -51,6 +51,12 @@ pub struct Options {
     /// Time before the service listens, as services need to start
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub startup_delay: Duration,
+    /// Time that each request takes besides its work
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub latency: Duration,
+    /// Let `/fault?mode=silent|error|slow|closed` break the service, which no service should that is not a test's
+    #[arg(long)]
+    pub faults: bool,
     /// Name of this instance, sent with every answer
     #[arg(long, value_name = "NAME", env = "BATON_BACKEND", default_value = "-")]
     pub backend: String,

@@ -8,6 +8,7 @@
 //! | `/large?bytes=N` | 200 with `N` bytes | no |
 //! | `/upload` | 200, telling length and checksum of what was received | no |
 //! | `/health` | 200 with the heap's figures | no |
+//! | `/fault?mode=M` | 200, and from then on what [`Fault`] says; with `--faults` only | no |
 //! | anything else | 404 | if told so |
 //!
 //! Checksums are CRC-32 (IEEE) in 8 hexadecimal digits.
@@ -21,9 +22,11 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::body::Reply;
 use super::executions::ExecutionLog;
+use super::fault::{Fault, Faults};
 use super::heap::Heap;
 use super::options::{LeakOn, Options};
 
@@ -43,6 +46,7 @@ pub(crate) struct Service {
     log: Option<ExecutionLog>,
     refusals: Cell<u32>,
     exhausted: Notify,
+    faults: Faults,
 }
 
 /// What a path and its query ask for.
@@ -54,6 +58,7 @@ enum Route {
     Large(u64),
     Upload,
     Health,
+    Fault(Fault),
     Missing,
 }
 
@@ -71,12 +76,18 @@ impl Service {
             log: log.transpose()?,
             refusals: Cell::new(0),
             exhausted: Notify::new(),
+            faults: Faults::new(),
         })
     }
 
     /// Returns when memory is exhausted and the last answers were given.
     pub(crate) async fn exhausted(&self) {
         self.exhausted.notified().await;
+    }
+
+    /// Returns once nobody is to listen any more.
+    pub(crate) async fn closed(&self) {
+        self.faults.closed().await;
     }
 
     /// Executes one request.
@@ -111,11 +122,29 @@ impl Service {
         if route == Route::Upload && request.method() != Method::POST {
             return whole(StatusCode::METHOD_NOT_ALLOWED, "use POST\n".to_owned());
         }
+        if let Route::Fault(fault) = route {
+            if self.options.faults {
+                self.faults.set(fault);
+                return whole(StatusCode::OK, "from now on\n".to_owned());
+            }
+            return whole(StatusCode::NOT_FOUND, "started without --faults\n".to_owned());
+        }
+        let fault = self.faults.get();
+        match fault {
+            Fault::Silent => std::future::pending::<()>().await,
+            Fault::Error => return whole(StatusCode::INTERNAL_SERVER_ERROR, "told to fail\n".to_owned()),
+            Fault::None | Fault::Slow | Fault::Closed => {}
+        }
+        if !self.options.latency.is_zero() {
+            sleep(self.options.latency * fault.factor()).await;
+        }
         let (garbage_bytes, leak_bytes) = match route {
             Route::Work => (self.options.garbage.0, self.options.leak_bytes(LeakOn::Work)),
             Route::Missing => (self.options.garbage.0, self.options.leak_bytes(LeakOn::Missing)),
             Route::Health => (HEALTH_GARBAGE_BYTES, 0),
-            Route::Free | Route::Slow(_) | Route::Large(_) | Route::Upload => (self.options.garbage.0, 0),
+            Route::Free | Route::Slow(_) | Route::Large(_) | Route::Upload | Route::Fault(_) => {
+                (self.options.garbage.0, 0)
+            }
         };
         if let Err(error) = self.heap.borrow_mut().allocate(garbage_bytes, leak_bytes) {
             self.count_refusal();
@@ -129,7 +158,7 @@ impl Service {
             Route::Large(bytes) => with_checksum(Response::new(Reply::pattern(bytes))),
             Route::Upload => receive(request.into_body()).await,
             Route::Health => whole(StatusCode::OK, self.health()),
-            Route::Missing => whole(StatusCode::NOT_FOUND, format!("{id} not found\n")),
+            Route::Missing | Route::Fault(_) => whole(StatusCode::NOT_FOUND, format!("{id} not found\n")),
         }
     }
 
@@ -156,6 +185,9 @@ impl Route {
             "/large" => Self::Large(number(query, "bytes", 1 << 20, LARGEST_BYTES)?),
             "/upload" => Self::Upload,
             "/health" => Self::Health,
+            "/fault" => {
+                Self::Fault(Fault::of(query).ok_or("use mode=none, silent, error, slow or closed\n")?)
+            }
             _ => Self::Missing,
         })
     }
@@ -233,5 +265,7 @@ mod tests {
         assert!(Route::of("/large", Some("bytes=9999999999")).is_err());
         assert!(Route::of("/slow", Some("ms=soon")).unwrap_err().contains("`soon` is not allowed for ms"));
         assert_eq!(Route::of("/nowhere", None), Ok(Route::Missing));
+        assert_eq!(Route::of("/fault", Some("mode=slow")), Ok(Route::Fault(Fault::Slow)));
+        assert!(Route::of("/fault", Some("mode=gone")).is_err());
     }
 }

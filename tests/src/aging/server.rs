@@ -38,7 +38,7 @@ pub async fn serve(listener: TcpListener, options: &Options) -> Result<End> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let until_the_end = async {
         tokio::select! {
-            never = accept(&listener, &service) => match never {},
+            never = accept(listener, &service) => match never {},
             () = service.exhausted() => End::OutOfMemory,
             _ = terminate.recv() => End::Told,
             _ = interrupt.recv() => End::Told,
@@ -47,9 +47,13 @@ pub async fn serve(listener: TcpListener, options: &Options) -> Result<End> {
     Ok(LocalSet::new().run_until(until_the_end).await)
 }
 
-async fn accept(listener: &TcpListener, service: &Rc<Service>) -> Infallible {
+async fn accept(listener: TcpListener, service: &Rc<Service>) -> Infallible {
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = service.closed() => break,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 spawn_local(connection(stream, Rc::clone(service)));
             }
@@ -59,6 +63,8 @@ async fn accept(listener: &TcpListener, service: &Rc<Service>) -> Infallible {
             }
         }
     }
+    drop(listener);
+    std::future::pending().await
 }
 
 async fn connection(stream: TcpStream, service: Rc<Service>) {

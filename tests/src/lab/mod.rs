@@ -106,9 +106,14 @@ impl Lab {
     /// Starts the service with quick checks and waits until both backends are ready.
     pub fn up(&mut self, flags: &[&str], command: &[&str]) {
         let quick = ["--check-period", "50ms", "--probe-period", "100ms"];
+        self.up_as(&[&quick, flags].concat(), command);
+    }
+
+    /// Starts the service with checks as they are for everybody and waits until both backends are ready.
+    pub fn up_as(&mut self, flags: &[&str], command: &[&str]) {
         let mut line: Vec<String> =
             ["up", "--vip", &self.vip.to_string(), "--name", &self.name].map(str::to_owned).to_vec();
-        line.extend(quick.iter().chain(flags).chain(&["--"]).chain(command).map(|word| (*word).to_owned()));
+        line.extend(flags.iter().chain(&["--"]).chain(command).map(|word| (*word).to_owned()));
         self.command_line = line;
         self.up_again();
     }
@@ -342,7 +347,10 @@ pub fn aging_service() -> String {
 
 fn beside_tests(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let path = own.ancestors().nth(2).map(|profile| profile.join(name)).unwrap_or_default();
+    // Tests are one directory further down than programs.
+    let directories = own.ancestors().skip(1);
+    let profile = directories.into_iter().find(|directory| !directory.ends_with("deps"));
+    let path = profile.map(|profile| profile.join(name)).unwrap_or_default();
     assert!(Path::new(&path).exists(), "{} is not built: `cargo xtask build` builds it", path.display());
     path
 }

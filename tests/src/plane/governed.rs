@@ -179,7 +179,8 @@ impl Governed {
         format!("{head}[service.backend.driver]\ntype = \"command\"\n{driver}")
     }
 
-    fn pid_file(&self, number: usize) -> PathBuf {
+    /// The file that holds the process id of a backend.
+    pub fn pid_file(&self, number: usize) -> PathBuf {
         self.file(&format!("pid-{number}"))
     }
 
@@ -193,16 +194,19 @@ impl Governed {
             (Ipv6Addr::UNSPECIFIED, BACKEND_PORT).into()
         };
         let pid_file = self.pid_file(number).display().to_string();
-        let service = aging_service();
+        let (service, hangs) = (aging_service(), self.file(&format!("hang-{number}")).display().to_string());
         let start = format!(
-            "nsenter --net={namespace} {service} --healthy --listen {any} --backend {number} >/dev/null 2>&1 &\n\
+            "if mv {hangs} {hangs}.done 2>/dev/null; then sleep 600; fi\n\
+             nsenter --net={namespace} {service} --healthy --listen {any} --backend {number} >/dev/null 2>&1 &\n\
              echo $! > {pid_file}\n"
         );
-        let stop = format!("kill $(cat {pid_file})\n");
+        // One that does not run on never hears that it is to end.
+        let stop = format!("kill $(cat {pid_file})\nkill -CONT $(cat {pid_file})\n");
         (self.script(&format!("start-{number}"), &start), self.script(&format!("stop-{number}"), &stop))
     }
 
-    fn script(&self, name: &str, text: &str) -> String {
+    /// A script of the test's own; its path.
+    pub fn script(&self, name: &str, text: &str) -> String {
         let path = self.file(name);
         fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,12 +1,14 @@
-//! `cargo xtask bench`: what Baton costs, measured on this machine and held against the project's limits.
+//! `cargo xtask bench`: what Baton costs and how soon it finds what is wrong, measured on this machine.
 //!
-//! What always holds: whatever is measured is built in release mode by the user who asked; only the measuring
-//! itself runs as root.
+//! What always holds: whatever is measured is built by the user who asked, in release mode if the compiler's work
+//! shows in the figures; only the measuring itself runs as root.
 
 mod figures;
 mod limits;
 mod packet;
 mod table;
+mod trust;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -23,10 +25,14 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     Packet(packet::PacketArgs),
+    Watchdog(watchdog::WatchdogArgs),
+    Trust(trust::TrustArgs),
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     match &args.what {
         What::Packet(args) => packet::run(args),
+        What::Watchdog(args) => watchdog::run(args),
+        What::Trust(args) => trust::run(args),
     }
 }

@@ -1,5 +1,6 @@
 //! Checks of real servers on loopback, in the namespace that the tests run in.
 
+mod agent;
 mod http;
 mod script;
 mod tcp;

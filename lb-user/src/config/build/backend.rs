@@ -8,6 +8,7 @@ use super::super::finding::Findings;
 use super::super::read::Fields;
 use super::super::types::{Backend, CommandDriver, Driver, Process, Restart};
 use super::service::forwarding;
+use crate::driver::command::Higher;
 
 /// The backend that `fields` is, of the service that `service` is.
 pub(super) fn backend(service: &Fields, fields: &Fields, findings: &mut Findings<'_>) -> Option<Backend> {
@@ -19,6 +20,7 @@ pub(super) fn backend(service: &Fields, fields: &Fields, findings: &mut Findings
         weight: fields.count("weight")?,
         max_flows: Some(fields.count("max_flows")?).filter(|flows| *flows != 0),
         driver: driver?,
+        host: fields.text("host").map(str::to_owned),
     })
 }
 
@@ -83,11 +85,23 @@ fn driver(fields: &Fields, findings: &mut Findings<'_>) -> Option<Driver> {
                 restart: restart?,
                 pid_file: fields.path("pid_file"),
                 timeout: fields.duration("timeout")?,
+                higher: higher(fields),
             })
         }
         "systemd" => Driver::Systemd { unit: fields.text("unit")?.to_owned() },
         _ => Driver::Manual,
     })
+}
+
+/// What is done if a graceful restart does not help.
+fn higher(fields: &Fields) -> Higher {
+    let command = |key: &str| fields.texts(key).map(<[String]>::to_vec);
+    Higher {
+        kill: command("kill"),
+        reboot: command("reboot"),
+        recreate: command("recreate"),
+        boot_id: command("boot_id"),
+    }
 }
 
 /// Either `restart`, or both `stop` and `start`.

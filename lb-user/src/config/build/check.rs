@@ -2,8 +2,10 @@
 
 use super::super::finding::Findings;
 use super::super::read::Fields;
-use super::super::types::{Protocol, ServiceCheck};
-use crate::check::{Check, CheckError, HttpCheck, ScriptCheck, TlsCheck, UdpCheck, payload};
+use super::super::types::{Agent, Ejection, Protocol, ServiceCheck, Watch};
+use crate::check::{
+    Check, CheckError, HttpCheck, ScriptCheck, SlowRule, TlsCheck, UdpCheck, Window, payload,
+};
 
 /// The check that this table is, for a service of this protocol.
 pub(super) fn check(
@@ -28,6 +30,7 @@ pub(super) fn check(
     {
         findings.warning(&span, "`ca_file` is not looked at with verify = false", "leave one of them out");
     }
+    let watch = watch(fields, findings);
     let what = what(fields)?;
     if let Err(error) = what.validate() {
         // Their messages end with what to do.
@@ -43,7 +46,49 @@ pub(super) fn check(
         timeout: fields.duration("timeout")?,
         rise: fields.count("rise")?,
         fall: fields.count("fall")?,
+        watch: watch?,
     })
+}
+
+fn watch(fields: &Fields, findings: &mut Findings<'_>) -> Option<Watch> {
+    let factor: u32 = fields.count("slow_factor")?;
+    Some(Watch {
+        window: window(fields, findings),
+        fall_ignored: fields.count("fall_ignored")?,
+        slow: Some(SlowRule { factor, least: fields.duration("slow_least")? }).filter(|_| factor > 0),
+        ejection: Ejection {
+            step: fields.duration("ejection_step")?,
+            most: fields.duration("ejection_most")?,
+            forget: fields.duration("ejection_forget")?,
+        },
+        shadow: fields.flag("shadow")?,
+        agent: match fields.count("agent_port") {
+            Some(port) => Some(Agent {
+                port,
+                interval: fields.duration("agent_interval")?,
+                timeout: fields.duration("agent_timeout")?,
+            }),
+            None => None,
+        },
+    })
+}
+
+/// The window of failures, if there is one.
+fn window(fields: &Fields, findings: &mut Findings<'_>) -> Option<Window> {
+    let (hits, checks) = (fields.written("fall_hits"), fields.written("fall_window"));
+    if let (Some(at), None) | (None, Some(at)) = (&hits, &checks) {
+        let message = "`fall_hits` and `fall_window` mean something together only";
+        findings.error(at, message, "write both: fall_hits = 4, fall_window = 10");
+        return None;
+    }
+    let at = hits?;
+    let window = Window { failures: fields.count("fall_hits")?, checks: fields.count("fall_window")? };
+    if window.failures > window.checks {
+        let message = format!("{} failures are not found among {} checks", window.failures, window.checks);
+        findings.error(&at, message, "make `fall_hits` at most `fall_window`");
+        return None;
+    }
+    Some(window)
 }
 
 fn what(fields: &Fields) -> Option<Check> {

@@ -3,9 +3,12 @@
 //! A builder returns `None` only if there is a finding; it finds all that it can before it gives up.
 
 mod backend;
+mod budget;
 mod check;
+mod recovery;
 mod service;
 mod together;
+mod warm_up;
 
 use super::finding::Findings;
 use super::read::Fields;
@@ -23,10 +26,13 @@ pub(super) fn config(file: &Fields, findings: &mut Findings<'_>) -> Option<Confi
     // Each in turn, so that what is wrong with one hides nothing of the next.
     let services: Vec<Option<Service>> =
         tables.iter().map(|table| service::service(table, findings)).collect();
+    budget::hosts_are_named(file, &services, findings);
+    let budget = file.table("budget").and_then(|table| budget::budget(table, findings));
     Some(Config {
         controller: controller(file.table("controller")?)?,
         data_plane: data_plane(file.table("data_plane")?)?,
         services: services.into_iter().collect::<Option<_>>()?,
+        budget: budget?,
     })
 }
 

@@ -9,7 +9,7 @@ use super::super::types::{
     Affinity, AtDrain, Backend, DeadFlows, Drain, Protocol, Rejuvenation, Service, Stragglers, Tracking,
     UdpDrain,
 };
-use super::{backend, check, together};
+use super::{backend, budget, check, recovery, together, warm_up};
 
 /// The service that this table is.
 pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Service> {
@@ -21,12 +21,19 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
     let backends: Vec<Option<Backend>> =
         tables.unwrap_or_default().iter().map(|table| backend::backend(fields, table, findings)).collect();
     let check = fields.table("check").and_then(|table| check::check(table, protocol(fields), findings));
+    let warm_up_fields = fields.table("warm_up");
+    let warm_up = warm_up_fields.and_then(|table| warm_up::warm_up(table, protocol(fields), findings));
     let rejuvenation = fields.table("rejuvenation").and_then(|table| rejuvenation(table, findings));
+
+    let recovery = fields.table("recovery").and_then(recovery::recovery);
+    let hooks: Vec<_> = fields.tables("hook")?.iter().map(|table| recovery::hook(table, findings)).collect();
 
     let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
     let rejuvenation = rejuvenation?;
     let memory_limit = fields.bytes("memory_limit").or_else(|| smallest_limit(&backends));
     together::ceiling_is_below_limits(fields, rejuvenation.ceiling, memory_limit, &backends, findings);
+    let min_active = fields.share("min_active");
+    budget::floor_leaves_some(fields, min_active, &backends, findings);
     Some(Service {
         name: fields.text("name")?.parse().ok()?,
         vip: fields.endpoint("vip")?,
@@ -63,7 +70,14 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
         check: check?,
         drain: drain(fields.table("drain")?)?,
         rejuvenation,
+        warm_up: match warm_up_fields?.count::<u32>("requests")? {
+            0 => None,
+            _ => Some(warm_up?),
+        },
         backends,
+        recovery: recovery?,
+        hooks: hooks.into_iter().collect::<Option<_>>()?,
+        min_active,
     })
 }
 
@@ -102,17 +116,24 @@ fn rejuvenation(fields: &Fields, findings: &mut Findings<'_>) -> Option<Rejuvena
         let message = format!("{hits} hits are not found among {window} samples");
         findings.error(&at, message, "make `ceiling_hits` at most `ceiling_window`");
     }
-    Some(Rejuvenation {
+    let rejuvenation = Rejuvenation {
         ceiling: fields.ceiling("ceiling")?,
         ceiling_hits: hits?,
         ceiling_window: window?,
+        ceiling_shadow: fields.flag("ceiling_shadow")?,
         probe_interval: fields.duration("probe_interval")?,
         cooldown: fields.duration("cooldown")?,
         min_uptime: fields.duration("min_uptime")?,
         observation: fields.duration("observation")?,
         ready_timeout: fields.duration("ready_timeout")?,
         retry: fields.duration("retry")?,
-    })
+        max_age: fields.duration("max_age"),
+        jitter: fields.jitter("jitter")?,
+        windows: budget::windows(fields)?,
+        ceiling_breaks_window: fields.flag("ceiling_breaks_window")?,
+    };
+    budget::ages_fit(fields, &rejuvenation, findings);
+    Some(rejuvenation)
 }
 
 /// The smallest limit that is enforced on a backend.

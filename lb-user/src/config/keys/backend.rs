@@ -32,6 +32,12 @@ pub(super) const BACKEND: Section = Section {
             "0",
             "Open flows from which on new ones go elsewhere; 0 means no limit.",
         ),
+        Key::new(
+            "host",
+            Kind::Name,
+            "\"hall-1\"",
+            "The machine that it runs on, under the same name for all backends there: what `per_host` counts.",
+        ),
     ],
     sections: &[Section {
         name: "driver",
@@ -107,6 +113,35 @@ pub(super) const BACKEND: Section = Section {
                 millis(SECOND, HOUR),
                 "\"1m\"",
                 "A command that takes longer is killed and has failed.",
+            )
+            .only("type", COMMAND),
+            Key::new(
+                "kill",
+                Kind::Arguments,
+                "[\"/usr/bin/docker\", \"kill\", \"shop-a\"]",
+                "Ends it by force, and ends when it has ended: the step after a restart that did not help. Its start \
+                 follows. Left out: there is no such step.",
+            )
+            .only("type", COMMAND),
+            Key::new(
+                "reboot",
+                Kind::Arguments,
+                "[\"/usr/sbin/xl\", \"reboot\", \"-F\", \"shop-a\"]",
+                "Starts its machine again, which brings it up by itself: the next step. Left out: there is none.",
+            )
+            .only("type", COMMAND),
+            Key::new(
+                "recreate",
+                Kind::Arguments,
+                "[\"/usr/local/bin/make-vm\", \"shop-a\"]",
+                "Makes its machine anew, which brings it up by itself: the last step. Left out: there is none.",
+            )
+            .only("type", COMMAND),
+            Key::new(
+                "boot_id",
+                Kind::Arguments,
+                "[\"/usr/bin/ssh\", \"shop-a\", \"cat /proc/sys/kernel/random/boot_id\"]",
+                "Prints which boot of its machine runs: another one proves `reboot` and `recreate`.",
             )
             .only("type", COMMAND),
             Key::new("unit", Kind::Unit, "\"shop@a.service\"", "The unit.").required().only("type", SYSTEMD),

@@ -1,6 +1,6 @@
 //! Keys of `[service.check]`.
 
-use super::{DAY, HOUR, Key, Kind, Section, millis};
+use super::{DAY, HOUR, Key, Kind, SECOND, Section, millis};
 
 const HTTP: &[&str] = &["http", "https"];
 const HTTPS: &[&str] = &["https"];
@@ -104,6 +104,83 @@ pub(super) const CHECK: Section = Section {
             Kind::Count { least: 1, most: 1000 },
             "3",
             "Failed checks in a row that make it unfit.",
+        ),
+        Key::new(
+            "fall_hits",
+            Kind::Count { least: 1, most: 1000 },
+            "4",
+            "Failed checks among the last `fall_window` that make it unfit although passes are among them. Left out: \
+             only failures in a row do.",
+        ),
+        Key::new(
+            "fall_window",
+            Kind::Count { least: 2, most: 1000 },
+            "10",
+            "The checks among which `fall_hits` are counted.",
+        ),
+        Key::with_default(
+            "fall_ignored",
+            Kind::Count { least: 1, most: 1000 },
+            "2",
+            "Unanswered checks in a row that make it unfit if clients have asked meanwhile, and none was answered.",
+        ),
+        Key::with_default(
+            "slow_factor",
+            Kind::Count { least: 0, most: 1000 },
+            "5",
+            "A check that takes so many times as long as usual has failed, unless the backend is busier than usual \
+             or no other one is quick. 0: time alone fails no check.",
+        ),
+        Key::with_default(
+            "slow_least",
+            millis(1, HOUR),
+            "\"100ms\"",
+            "A check that takes no longer than this is never slow.",
+        ),
+        Key::with_default(
+            "ejection_step",
+            millis(0, DAY),
+            "\"10s\"",
+            "Each further time that a backend fails its checks it stays out so much longer; the first time it may \
+             come back as soon as it passes them.",
+        ),
+        Key::with_default(
+            "ejection_most",
+            millis(0, DAY),
+            "\"5m\"",
+            "It never stays out for longer than this, nor while it is needed.",
+        ),
+        Key::with_default(
+            "ejection_forget",
+            millis(SECOND, 30 * DAY),
+            "\"10m\"",
+            "Each time that it has been fit for so long, one of the times is forgotten.",
+        ),
+        Key::with_default(
+            "shadow",
+            Kind::Flag,
+            "false",
+            "Whether a backend that fails its checks is only spoken of, in events and in `baton status`, and goes on \
+             serving.",
+        ),
+        Key::new(
+            "agent_port",
+            Kind::Count { least: 1, most: 65_535 },
+            "9990",
+            "A port of each backend's address on which an agent says in a line how the backend is, as HAProxy's agents \
+             do: `up`, `down`, `ready`, `drain`, `75%`. Left out: no agent is asked.",
+        ),
+        Key::with_default(
+            "agent_interval",
+            millis(100, HOUR),
+            "\"1s\"",
+            "Time from the answer of an agent to the next question.",
+        ),
+        Key::with_default(
+            "agent_timeout",
+            millis(10, HOUR),
+            "\"1s\"",
+            "An agent that takes longer has said nothing, which changes nothing.",
         ),
     ],
     sections: &[],

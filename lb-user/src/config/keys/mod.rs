@@ -3,9 +3,12 @@
 //! The reader, the example, the JSON Schema and the reference of the documentation are all made from it.
 
 mod backend;
+mod budget;
 mod check;
+mod recovery;
 mod service;
 mod shared;
+mod warm_up;
 
 use std::time::Duration;
 
@@ -125,6 +128,27 @@ pub(super) enum Kind {
     Headers,
     /// Variables of an environment.
     Variables,
+    /// Where a request of HTTP goes.
+    Url,
+    /// A server of HTTP.
+    ServerUrl,
+    /// A group of `FleetLock`.
+    Group,
+    /// A text of visible characters.
+    Label,
+    /// Days of the week.
+    Days,
+    /// A time of day, to the minute.
+    TimeOfDay,
+    /// The name of a time zone.
+    TimeZone,
+    /// A number of backends, or a percentage of them.
+    Share,
+    /// A percentage, or a time.
+    Jitter {
+        /// At most this, in milliseconds.
+        most: u64,
+    },
 }
 
 impl Key {
@@ -171,7 +195,7 @@ pub(super) static ROOT: Section = Section {
     repeated: false,
     doc: "The file.",
     keys: &[],
-    sections: &[shared::CONTROLLER, shared::DATA_PLANE, service::SERVICE],
+    sections: &[shared::CONTROLLER, shared::DATA_PLANE, budget::BUDGET, service::SERVICE],
 };
 
 impl Section {
@@ -182,6 +206,11 @@ impl Section {
             (path, true) => format!("[[{path}]]"),
             (path, false) => format!("[{path}]"),
         }
+    }
+
+    /// Whether the table above is nothing without one of these.
+    pub(super) fn is_needed(&self) -> bool {
+        self.repeated && self.path == "service.backend"
     }
 
     /// The names of all its keys and tables.

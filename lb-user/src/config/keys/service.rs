@@ -1,7 +1,10 @@
 //! Keys of `[[service]]`, its drain and its rejuvenation.
 
 use super::backend::BACKEND;
+use super::budget::{CEILING_BREAKS_WINDOW, JITTER, MAX_AGE, MIN_ACTIVE, WINDOW};
 use super::check::CHECK;
+use super::recovery::{HOOK, RECOVERY};
+use super::warm_up::WARM_UP;
 use super::{DAY, HOUR, Key, Kind, SECOND, Section, millis};
 
 pub(super) const SERVICE: Section = Section {
@@ -105,8 +108,9 @@ pub(super) const SERVICE: Section = Section {
             "What a `ceiling` in percent is a percentage of. Left out: the smallest `memory_max` of its backends, \
              or else the machine's memory.",
         ),
+        MIN_ACTIVE,
     ],
-    sections: &[CHECK, DRAIN, REJUVENATION, BACKEND],
+    sections: &[CHECK, DRAIN, REJUVENATION, WARM_UP, RECOVERY, HOOK, BACKEND],
 };
 
 const POLICY: Key = Key::with_default(
@@ -181,6 +185,12 @@ const REJUVENATION: Section = Section {
             "3",
             "The samples among which `ceiling_hits` are counted.",
         ),
+        Key::with_default(
+            "ceiling_shadow",
+            Kind::Flag,
+            "false",
+            "Whether a rejuvenation that the ceiling asks for is only spoken of, in events and in `baton status`.",
+        ),
         Key::with_default("probe_interval", millis(100, HOUR), "\"5s\"", "Time between samples of memory."),
         Key::with_default(
             "cooldown",
@@ -212,6 +222,9 @@ const REJUVENATION: Section = Section {
             "\"1s\"",
             "Wait before a failed start is tried again; it doubles up to 64 times this.",
         ),
+        MAX_AGE,
+        JITTER,
+        CEILING_BREAKS_WINDOW,
     ],
-    sections: &[],
+    sections: &[WINDOW],
 };

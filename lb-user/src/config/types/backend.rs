@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::driver::command::Higher;
 use crate::names::BackendName;
 
 /// A replica that serves a service.
@@ -21,6 +22,8 @@ pub struct Backend {
     pub max_flows: Option<u32>,
     /// How it is restarted.
     pub driver: Driver,
+    /// The machine that it runs on, as the budget knows it.
+    pub host: Option<String>,
 }
 
 /// How a backend is restarted.
@@ -61,6 +64,8 @@ pub struct CommandDriver {
     pub pid_file: Option<PathBuf>,
     /// How long a command may take.
     pub timeout: Duration,
+    /// What is done if a graceful restart does not help.
+    pub higher: Higher,
 }
 
 /// What restarts a backend.

@@ -4,6 +4,10 @@
 //! belong to the chosen kind of service, check or driver is not there.
 
 mod backend;
+mod budget;
+mod recovery;
+mod warm_up;
+mod watch;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,9 +18,14 @@ use lb_common::pool::Policy;
 use serde::{Deserialize, Serialize};
 
 pub use self::backend::{Backend, CommandDriver, Driver, Process, Restart};
+pub use self::budget::{Budget, FleetLock, LockedFor, RejuvenationWindow, Share};
+pub use self::recovery::{Hook, HookAction, Recovery};
+pub use self::warm_up::WarmUp;
+pub use self::watch::{Agent, Ejection, Watch};
 use crate::check::Check;
 use crate::dataplane::{FlowTimeouts, Mode};
 use crate::names::ServiceName;
+use crate::recovery::Jitter;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +36,8 @@ pub struct Config {
     pub data_plane: DataPlane,
     /// The services in the order of the file; names and VIPs are unique.
     pub services: Vec<Service>,
+    /// How much may be rejuvenated at once over all of them.
+    pub budget: Budget,
 }
 
 /// Settings of the controller itself.
@@ -104,8 +115,16 @@ pub struct Service {
     pub drain: Drain,
     /// When a backend is renewed.
     pub rejuvenation: Rejuvenation,
+    /// What a backend gets before clients may reach it, if anything.
+    pub warm_up: Option<WarmUp>,
     /// 1 to [`lb_common::pool::MEMBERS_MAX`], in the order of the file; names and addresses are unique within the service.
     pub backends: Vec<Backend>,
+    /// How a backend is brought back.
+    pub recovery: Recovery,
+    /// Who is told of each phase, or asked before it, in the order of the file.
+    pub hooks: Vec<Hook>,
+    /// How many of them stay active when one is taken out; only of a pool.
+    pub min_active: Option<Share>,
 }
 
 /// A transport protocol.
@@ -187,6 +206,8 @@ pub struct ServiceCheck {
     pub rise: u32,
     /// Failed checks in a row that make it unfit (1 or more).
     pub fall: u32,
+    /// What else is made of the results.
+    pub watch: Watch,
 }
 
 /// How a backend gets rid of its flows.
@@ -211,7 +232,7 @@ pub enum Stragglers {
 }
 
 /// When a backend is renewed, and how long it may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejuvenation {
     /// Memory beyond which a backend asks to be renewed.
     pub ceiling: Ceiling,
@@ -219,6 +240,8 @@ pub struct Rejuvenation {
     pub ceiling_hits: u32,
     /// ...among this many last ones.
     pub ceiling_window: u32,
+    /// Whether a rejuvenation that the ceiling asks for is only spoken of.
+    pub ceiling_shadow: bool,
     /// Time between samples.
     pub probe_interval: Duration,
     /// No automatic rejuvenation within this time after a handover.
@@ -231,6 +254,14 @@ pub struct Rejuvenation {
     pub ready_timeout: Duration,
     /// Wait before a failed start is tried again; it doubles up to 64 times this.
     pub retry: Duration,
+    /// A backend that has run for this long is renewed.
+    pub max_age: Option<Duration>,
+    /// How much earlier that may be.
+    pub jitter: Jitter,
+    /// When rules may rejuvenate; at all times if there is none.
+    pub windows: Vec<RejuvenationWindow>,
+    /// Whether a ceiling may at other times, too.
+    pub ceiling_breaks_window: bool,
 }
 
 /// A limit of memory.

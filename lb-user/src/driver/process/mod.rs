@@ -69,8 +69,14 @@ pub enum StartError {
 
 /// Why a backend could not be stopped.
 #[derive(Debug, Error)]
-#[error("processes {0:?} do not end even when killed: they hang in the kernel, see /proc/PID/stack")]
-pub struct StopError(Vec<u32>);
+pub enum StopError {
+    /// The kernel does not let them go.
+    #[error("processes {0:?} do not end even when killed: they hang in the kernel, see /proc/PID/stack")]
+    Hangs(Vec<u32>),
+    /// It was asked politely.
+    #[error("process {_0} did not end within {} of SIGTERM", humantime::format_duration(*_1))]
+    Stays(u32, Duration),
+}
 
 /// One backend's processes.
 #[derive(Clone, Debug)]
@@ -212,6 +218,23 @@ impl ProcessDriver {
         self.kill_all().await
     }
 
+    /// Ends the backend politely, and what its command leaves behind by force; a command that lives on after
+    /// `grace` is left alone.
+    pub async fn stop_politely(&self, grace: Duration) -> Result<(), StopError> {
+        if let Some(instance) = self.alive() {
+            // It may end at this very moment; what is left is looked at below.
+            let _ = killpg(Pid::from_raw(instance.pid.cast_signed()), Signal::SIGTERM);
+            let deadline = Instant::now() + grace;
+            while !self.is_gone() && Instant::now() < deadline {
+                sleep(POLL).await;
+            }
+            if lives::is_alive(instance) {
+                return Err(StopError::Stays(instance.pid, grace));
+            }
+        }
+        self.kill_all().await
+    }
+
     fn is_gone(&self) -> bool {
         self.shim().is_none() && self.lives().is_empty()
     }
@@ -232,7 +255,7 @@ impl ProcessDriver {
                 return Ok(());
             }
             if begun.elapsed() > KILL_DEADLINE {
-                return Err(StopError(left.into_iter().chain(shim).map(|life| life.pid).collect()));
+                return Err(StopError::Hangs(left.into_iter().chain(shim).map(|life| life.pid).collect()));
             }
             if let Some(cgroup) = self.cgroup.as_ref().filter(|_| !left.is_empty()) {
                 cgroup.kill_all();

@@ -9,6 +9,7 @@ use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
+use crate::recovery::hook::Phase;
 use crate::recovery::journal::Record;
 use crate::recovery::message::{Output, RequestId};
 use crate::recovery::policy::NEVER_MS;
@@ -29,6 +30,9 @@ impl Coordinator {
         self.waits_for = None;
         let mut cycle = Cycle::new(self.cycles, reason.clone(), from.clone(), to.cloned(), now);
         cycle.requests = request.into_iter().collect();
+        self.hand_reports_to(&mut cycle);
+        // What was said of another stop means nothing for this one.
+        self.gates.remove(&Phase::BeforeStop);
         cycle.before = self.backends.get(from).and_then(|backend| backend.last_life);
         // A dead backend answers nobody: waiting for its flows would only keep their clients waiting.
         let dead = matches!(reason, Reason::Died { .. });
@@ -103,7 +107,7 @@ impl Coordinator {
                 self.steer_old(Some(name.clone()));
                 self.set_state(name, State::Draining, Some("flows came back".into()), now);
             }
-            State::Drained if self.can_spare(name) => self.stop_drained(name, now),
+            State::Drained if self.can_spare(name) => self.stop_with_consent(name, now),
             State::Drained if self.policy.spread => self.call_off_if_needed(name, now),
             _ => {}
         }
@@ -147,7 +151,7 @@ impl Coordinator {
             self.steer_old(None);
         }
         self.set_state(name, State::Recovering, None, now);
-        self.out.push(Output::Stop(name.clone()));
+        self.take_step(name, now);
     }
 
     /// A restarted backend is ready: its cycle ends.
@@ -162,11 +166,15 @@ impl Coordinator {
 
     /// Ends a cycle whose old backend does not come back in time.
     pub(super) fn watch_return(&mut self, now: Now) {
-        let limit = self.policy.ready_deadline_ms;
-        let late = self.cycle.take_if(|cycle| cycle.stopping.is_some_and(|at| now.ms_since(at) > limit));
+        let limit = self.policy.return_limit_ms();
+        let late = self.cycle.take_if(|cycle| {
+            // Each step has that long; but once all have failed, the report has waited long enough.
+            cycle.last_step.or(cycle.stopping).is_some_and(|at| now.ms_since(at) > limit)
+        });
         if let Some(cycle) = late {
             let old = self.backends.get(&cycle.from);
-            let finding = old.and_then(|backend| backend.last_finding.as_ref()).map(ToString::to_string);
+            let finding =
+                old.and_then(|backend| backend.evidence.last_finding.as_ref()).map(ToString::to_string);
             self.end_cycle(cycle, Outcome::NotReady, finding, now);
         }
     }

@@ -38,7 +38,7 @@ impl Coordinator {
 
     /// What the last check of a backend found wrong.
     pub(super) fn finding_of(&self, name: &BackendName) -> String {
-        let finding = self.backends.get(name).and_then(|backend| backend.last_finding.as_ref());
+        let finding = self.backends.get(name).and_then(|backend| backend.evidence.last_finding.as_ref());
         finding.map_or_else(|| "it fails its checks now and then".to_owned(), ToString::to_string)
     }
 
@@ -64,19 +64,19 @@ impl Coordinator {
 
     /// A backend that dies in silence while it drains is not waited for.
     pub(super) fn watch_drain(&mut self, now: Now) {
-        let Some(name) = self.draining_backend().filter(|name| self.is_dead(name, now)).cloned() else {
-            return;
-        };
+        let dead = |name: &&BackendName| self.is_dead(name, now) && !self.is_being_diagnosed(name);
+        let Some(name) = self.draining_backend().filter(dead).cloned() else { return };
         let why = self.why_dead(&name);
         self.lose_draining(&name, &why, now);
     }
 
     /// The backend that drains has died.
     pub(super) fn lose_draining(&mut self, name: &BackendName, why: &str, now: Now) {
-        self.out.push(Output::Event(Event::Failed {
-            backend: name.clone(),
-            why: format!("{why} while it drained"),
-        }));
+        let what = format!("{why} while it drained");
+        if let Some(cycle) = self.cycle.as_mut() {
+            cycle.note_trouble(format!("{name}: {what}"));
+        }
+        self.out.push(Output::Event(Event::Failed { backend: name.clone(), why: what }));
         self.refuse(name);
         let lives = self.backends.get(name).is_some_and(|backend| backend.held && backend.instance.is_some());
         if lives {
@@ -92,11 +92,15 @@ impl Coordinator {
 
     /// The active backend is unfit: back to the old one if it still drains, else on to a standby.
     pub(super) fn lose_active(&mut self, name: &BackendName, reason: Reason, why: &str, now: Now) {
+        if self.maintenance {
+            return self.step_aside(name, why, now);
+        }
         if self.roll_back(name, &reason, why, now) {
             return;
         }
+        let in_need = || self.cold_in_need(now).filter(|_| self.is_dead(name, now));
         if self.cycle.is_none()
-            && let Some(to) = self.ready_standby(now)
+            && let Some(to) = self.ready_standby(now).or_else(in_need)
         {
             self.begin_cycle(name, Some(&to), reason, None, now);
             return;
@@ -129,18 +133,25 @@ impl Coordinator {
         true
     }
 
-    /// Nobody is active: the first backend that is ready becomes it, or the one that drains.
+    /// Nobody is active: the first backend that is ready becomes it, or the one that drains, or one that has not been
+    /// warmed up.
     fn promote_any(&mut self, now: Now) {
         if let Some(name) = self.ready_standby(now) {
-            self.activate(&name, now);
-        } else if let Some(cycle) = self.cycle_to_undo(now) {
-            let failed = cycle.to.clone().unwrap_or_else(|| cycle.from.clone());
-            self.note_rolled_back(&cycle, &failed, "it does not serve");
-            self.cycle = None;
-            self.activate(&cycle.from, now);
-            let detail = format!("{failed} does not serve");
-            self.report(cycle, Outcome::RolledBack, Some(detail), now);
+            return self.activate(&name, now);
         }
+        let Some(cycle) = self.cycle_to_undo(now) else {
+            if let Some(name) = self.cold_in_need(now) {
+                self.is_ready_now(&name, now);
+                self.activate(&name, now);
+            }
+            return;
+        };
+        let failed = cycle.to.clone().unwrap_or_else(|| cycle.from.clone());
+        self.note_rolled_back(&cycle, &failed, "it does not serve");
+        self.cycle = None;
+        self.activate(&cycle.from, now);
+        let detail = format!("{failed} does not serve");
+        self.report(cycle, Outcome::RolledBack, Some(detail), now);
     }
 
     fn activate(&mut self, name: &BackendName, now: Now) {
@@ -157,7 +168,7 @@ impl Coordinator {
         let cycle = self.cycle.as_ref()?;
         let old = self.backends.get(&cycle.from)?;
         let drains = old.instance.is_some() && matches!(old.state, State::Draining | State::Drained);
-        let was_fit = matches!(cycle.reason, Reason::Ceiling { .. } | Reason::Operator);
+        let was_fit = cycle.reason.is_planned();
         let observed = now.ms_since(cycle.begun) <= self.policy.observation_ms;
         let trusted = was_fit && observed && !old.has_fallen(&self.policy);
         (drains && (trusted || old.is_ready(&self.policy, now))).then(|| cycle.clone())

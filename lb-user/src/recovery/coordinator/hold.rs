@@ -65,8 +65,8 @@ impl Coordinator {
             State::Maintenance => Ok(Way::Already),
             State::Draining | State::Drained => Ok(Way::Drains),
             State::Failed => Ok(Way::AtOnce),
-            State::Starting if backend.instance.is_some() => Ok(Way::AtOnce),
-            State::Starting | State::Recovering => {
+            State::Starting | State::Warming if backend.instance.is_some() => Ok(Way::AtOnce),
+            State::Starting | State::Warming | State::Recovering => {
                 Err(format!("{name} is {}: wait until its command runs", backend.state))
             }
             State::Standby => self.reason_to_refuse().map_or(Ok(Way::AtOnce), Err),
@@ -91,6 +91,7 @@ impl Coordinator {
         if let Some(backend) = self.backends.get_mut(name) {
             backend.retry_at = None;
         }
+        self.end_recovery(name);
         self.set_state(name, State::Maintenance, None, now);
         self.out.push(Output::Event(Event::HeldOut { backend: name.clone() }));
         if let Some(mut cycle) = self.cycle.take_if(|cycle| cycle.from == *name) {
@@ -100,17 +101,22 @@ impl Coordinator {
     }
 
     pub(super) fn ready_requested(&mut self, request: RequestId, name: &BackendName, now: Now) {
-        let held = self.backends.get(name).is_some_and(|backend| backend.held);
+        let is_held = self.is_held(name);
+        let left_alone = self.backends.get(name).is_some_and(|backend| backend.ladder.quarantined);
         let why = self.why_unknown(name).or_else(|| self.why_not_written()).or_else(|| {
             let state = self.state_of(name).map_or_else(String::new, |state| state.to_string());
-            (!held).then(|| format!("{name} is {state} and not held out: there is nothing to take back"))
+            (!is_held && !left_alone)
+                .then(|| format!("{name} is {state} and not held out: there is nothing to take back"))
         });
         if let Some(why) = why {
             return self.answer(request, Err(why));
         }
         self.release(name);
-        if self.state_of(name) == Some(State::Recovering) {
-            // It died while it drained; its start follows as any other.
+        self.lift_quarantine(name, "the operator wants it");
+        // One that died while it drained is started as any other; one that was left alone may have come back by
+        // itself.
+        let state = self.state_of(name);
+        if state == Some(State::Recovering) || !is_held && state != Some(State::Failed) {
             return self.answer(request, Ok(()));
         }
         let drained_so_far = self.cycle.take_if(|cycle| cycle.from == *name);
@@ -130,13 +136,20 @@ impl Coordinator {
     fn come_back(&mut self, name: &BackendName, now: Now) {
         let is_ready = self.backends.get(name).is_some_and(|backend| backend.is_ready(&self.policy, now));
         let why = Some("no longer held out".to_owned());
-        if is_ready && self.policy.spread {
+        let is_warm = self.backends.get(name).is_some_and(|backend| self.is_warm(backend));
+        if is_ready && is_warm && self.policy.spread {
             return self.join(name, why, now);
         }
-        self.set_state(name, if is_ready { State::Standby } else { State::Starting }, why, now);
+        // One that is cold yet begins its warm-up at its next check.
+        self.set_state(name, if is_ready && is_warm { State::Standby } else { State::Starting }, why, now);
         if self.steering.draining.as_ref() == Some(name) {
             self.steer_old(None);
         }
+    }
+
+    /// Whether a backend is held out, or is to be once it has drained.
+    pub fn is_held(&self, name: &BackendName) -> bool {
+        self.backends.get(name).is_some_and(|backend| backend.held)
     }
 
     /// A backend is not held out any more, wherever it stands.

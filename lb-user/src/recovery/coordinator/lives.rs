@@ -6,7 +6,7 @@
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
-use crate::recovery::backend::State;
+use crate::recovery::backend::{State, Warmth};
 use crate::recovery::event::Event;
 use crate::recovery::message::{CutFlow, Finding, Instance, Output};
 use crate::recovery::report::Reason;
@@ -16,6 +16,9 @@ impl Coordinator {
         let Some(backend) = self.backends.get_mut(name) else { return };
         if backend.state != State::Starting || backend.instance.is_some() {
             return;
+        }
+        if backend.ladder.has_failed_to_end(instance) {
+            return self.fail(name, format!("process {} was to be ended, and still runs", instance.pid), now);
         }
         backend.begin_life(instance);
         backend.retry_at = None;
@@ -48,8 +51,12 @@ impl Coordinator {
         }
     }
 
-    /// The backend is out; it is tried again, ever more slowly. A life that goes on may still become ready.
-    fn fail(&mut self, name: &BackendName, why: String, now: Now) {
+    /// The next step is taken; after the last one the backend is out, and is tried again ever more slowly. A
+    /// life that goes on may still become ready.
+    pub(super) fn fail(&mut self, name: &BackendName, why: String, now: Now) {
+        if self.climb(name, &why, now) {
+            return;
+        }
         let Some(backend) = self.backends.get_mut(name) else { return };
         let wait = self.policy.retry_ms.saturating_mul(1 << backend.attempts.min(6));
         backend.attempts = backend.attempts.saturating_add(1);
@@ -57,8 +64,12 @@ impl Coordinator {
             backend.forget_checks();
         }
         backend.retry_at = Some(now.plus_ms(wait));
+        if let Some(cycle) = self.cycle.as_mut() {
+            cycle.note_trouble(format!("{name}: {why}"));
+        }
         self.out.push(Output::Event(Event::Failed { backend: name.clone(), why }));
         self.set_state(name, State::Failed, None, now);
+        self.quarantine(name);
     }
 
     pub(super) fn checked(
@@ -72,19 +83,27 @@ impl Coordinator {
         if backend.instance != Some(instance) {
             return;
         }
-        backend.note_check(result, now);
+        let was_up = backend.evidence.is_up();
+        backend.evidence.note_check(result, &self.policy, now);
+        if backend.state == State::Starting && was_up && !backend.evidence.is_up() {
+            backend.since = now;
+        }
+        self.note_fall(name, now);
+        let has_enough = self.has_enough();
+        let Some(backend) = self.backends.get_mut(name) else { return };
         match backend.state {
+            State::Failed if backend.warmth == Warmth::Cold => {}
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
-                backend.attempts = 0;
-                if self.policy.spread {
-                    self.join(name, None, now);
-                } else {
-                    self.set_state(name, State::Standby, None, now);
+                if self.policy.spread && has_enough && backend.is_kept_out(&self.policy, now) {
+                    backend.attempts = 0;
+                    self.note_recovered(name, now);
+                    // What there was to do about it has been done.
+                    return self.rejoined(name, now);
                 }
-                self.rejoined(name, now);
+                self.has_risen(name, now);
             }
-            State::Standby if backend.has_fallen(&self.policy) => {
-                let why = backend.last_finding.as_ref().map(ToString::to_string);
+            State::Standby | State::Warming if backend.has_fallen(&self.policy) => {
+                let why = backend.evidence.last_finding.as_ref().map(ToString::to_string);
                 self.set_state(name, State::Starting, why, now);
             }
             _ => {}
@@ -128,7 +147,9 @@ impl Coordinator {
             }
             // `Stopped` follows.
             State::Recovering => {}
-            State::Starting | State::Standby | State::Failed => self.fail(name, status.to_owned(), now),
+            State::Starting | State::Standby | State::Warming | State::Failed => {
+                self.fail(name, status.to_owned(), now);
+            }
         }
     }
 
@@ -161,7 +182,7 @@ impl Coordinator {
     /// Ends what may be left of a backend; its start follows.
     pub(super) fn restart(&mut self, name: &BackendName, why: &str, now: Now) {
         self.set_state(name, State::Recovering, Some(why.to_owned()), now);
-        self.out.push(Output::Stop(name.clone()));
+        self.take_step(name, now);
     }
 
     /// A life that was active may have flows yet: it is not ended but drained, beside the active backend and as
@@ -169,7 +190,7 @@ impl Coordinator {
     fn drains_instead(&mut self, name: &BackendName, now: Now) -> bool {
         let has_worked = self.backends.get(name).is_some_and(|backend| backend.has_worked);
         let Some(active) = self.fit_active().next().filter(|_| has_worked).cloned() else { return false };
-        if self.cycle.is_none() {
+        if self.cycle.is_none() && !self.maintenance {
             let reason = Reason::Unhealthy { finding: self.finding_of(name) };
             self.begin_cycle(name, Some(&active), reason, None, now);
         }
@@ -183,15 +204,20 @@ impl Coordinator {
                 && b.instance.is_some()
                 // The pool deals with those: they may have flows.
                 && !(self.policy.spread && b.has_worked)
+                // One that is up waits for something else; if it falls, its time begins anew.
+                && !b.evidence.is_up()
                 && now.ms_since(b.since) > self.policy.ready_deadline_ms
         });
         for name in stuck {
             if self.drains_instead(&name, now) {
                 continue;
             }
-            let finding = self.backends.get(&name).and_then(|backend| backend.last_finding.as_ref());
+            let finding = self.backends.get(&name).and_then(|backend| backend.evidence.last_finding.as_ref());
             let why = finding.map_or_else(|| "not checked yet".to_owned(), ToString::to_string);
             self.fail(&name, format!("not ready in time: {why}"), now);
+        }
+        if self.maintenance {
+            return;
         }
         let due = self.names_where(|b| {
             b.state == State::Failed && b.retry_at.is_some_and(|at| now.boot_ms >= at.boot_ms)

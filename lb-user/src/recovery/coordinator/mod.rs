@@ -11,25 +11,43 @@
 //! 5. A transition is journaled before it is done; only a failure is answered without a journal.
 //! 6. Somebody is active whenever anybody can be.
 //! 7. Who is held out by an operator is neither started, nor stopped, nor given new flows.
+//! 8. Nothing is handed over to a life that has neither been warmed up nor served, where that is wanted, unless
+//!    nobody else could serve.
+//! 9. A step of a machine is journaled before it is ordered, and ordered once.
+//! 10. What is planned waits for the consent of hooks, a stop not for ever; what answers a failure never does.
+//! 11. In maintenance nobody is stopped, but for a rejuvenation that was under way, or by an operator's word.
+//! 12. Rules rejuvenate only in a window, unless a ceiling may break it.
 
 mod drain;
 mod failure;
 mod hold;
+mod hooks;
+mod leave;
 mod lives;
+mod maintenance;
 mod pool;
+mod recover;
 mod resume;
+mod shadow;
 mod trigger;
+mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backend::{Backend, State};
+pub use self::shadow::Standing;
+use super::backend::{Backend, State, Warmth};
+use super::budget::{Leave, Wish};
 use super::cycle::Cycle;
 use super::event::Event;
-use super::journal::{Record, Standing};
+use super::gate::Gate;
+use super::hook::{HookReport, Phase};
+use super::journal::{self, Record};
 use super::message::{Input, Output, Steering};
 use super::policy::Policy;
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
+
+use leave::Pending;
 
 /// Decides for one service; see the [module](super).
 #[derive(Clone, Debug)]
@@ -46,6 +64,22 @@ pub struct Coordinator {
     journal_error: Option<String>,
     /// What a wanted rejuvenation waits for, as last said.
     waits_for: Option<String>,
+    /// The consent of hooks, by what it is to.
+    gates: BTreeMap<Phase, Gate>,
+    /// Calls of hooks so far.
+    calls: u64,
+    /// What the hooks have reported that consented to the cycle that comes next.
+    hook_reports: Vec<HookReport>,
+    /// The same with all that changes in it, as of the last step.
+    waits: Option<String>,
+    /// An operator wants no automatic action.
+    maintenance: bool,
+    /// What an operator has asked for and has not begun.
+    pending: Option<Pending>,
+    /// What would begin if it had leave to.
+    wish: Option<Wish>,
+    /// The answer to a wish.
+    leave: Option<(Wish, Leave)>,
     out: Vec<Output>,
 }
 
@@ -59,7 +93,7 @@ impl Coordinator {
         history: &[Record],
         now: Now,
     ) -> (Self, Vec<Output>) {
-        let standing = Standing::of(history);
+        let standing = journal::Standing::of(history);
         let mut backends: BTreeMap<_, _> =
             backends.into_iter().map(|name| (name, Backend::new(now))).collect();
         for name in &standing.held_out {
@@ -67,7 +101,12 @@ impl Coordinator {
                 (backend.held, backend.state) = (true, State::Maintenance);
             }
         }
-        let starting = backends.iter().filter(|(_, backend)| !backend.held);
+        if standing.maintenance {
+            for backend in backends.values_mut().filter(|backend| !backend.held) {
+                backend.state = State::Failed;
+            }
+        }
+        let starting = backends.iter().filter(|(_, backend)| backend.state == State::Starting);
         let starts = starting.map(|(name, _)| Output::Start(name.clone())).collect();
         let coordinator = Self {
             service,
@@ -80,6 +119,14 @@ impl Coordinator {
             last_handover: None,
             journal_error: None,
             waits_for: None,
+            gates: BTreeMap::new(),
+            calls: 0,
+            hook_reports: Vec::new(),
+            waits: None,
+            maintenance: standing.maintenance,
+            pending: None,
+            wish: None,
+            leave: None,
             out: Vec::new(),
         };
         (coordinator, starts)
@@ -102,24 +149,41 @@ impl Coordinator {
             }
             Input::Flows { backend, open } => self.flows(&backend, open, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
-            Input::Rejuvenate { request, backend } => self.requested(request, backend, now),
+            Input::Rejuvenate { request, backend, in_window } => {
+                self.requested(Pending { request, backend, in_window });
+            }
             Input::Drain { request, backend } => self.drain_requested(request, &backend, now),
             Input::Ready { request, backend } => self.ready_requested(request, &backend, now),
             Input::Pause { request } => self.pause_requested(request, true),
             Input::Resume { request } => self.pause_requested(request, false),
             Input::Answered { backend, turns } => {
                 if let Some(backend) = self.backends.get_mut(&backend) {
-                    backend.note_turns(turns);
+                    backend.evidence.note_turns(turns);
                 }
             }
+            Input::Maintenance { request, on } => self.maintenance_requested(request, on, now),
+            Input::Leave(leave) => self.hear_leave(leave),
             Input::Cut => self.cut(now),
+            Input::Asked { backend, flows } => {
+                if let Some(backend) = self.backends.get_mut(&backend) {
+                    backend.evidence.note_asked(flows);
+                }
+            }
+            Input::WarmedUp { backend, instance, result } => {
+                self.warmed_up(&backend, instance, result, now);
+            }
             // Nothing else is decided in this step: what follows from it can wait for the next one, and a
             // step that needs records could fail for the same cause and never come to an end.
             Input::Journal(result) => {
                 self.journal(result);
                 return std::mem::take(&mut self.out);
             }
+            Input::Hooked { call, reports } => self.hooked(call, reports, now),
+            Input::Diagnosed { backend, report } => self.diagnosed(&backend, report),
         }
+        (self.wish, self.waits) = (None, None);
+        self.watch_hooks(now);
+        self.watch_request(now);
         self.watch_drain(now);
         if self.policy.spread {
             self.watch_pool(now);
@@ -128,8 +192,12 @@ impl Coordinator {
             self.watch_active(now);
             self.watch_ceiling(now);
         }
+        self.watch_warm_ups(now);
         self.watch_starts(now);
         self.watch_return(now);
+        self.watch_quarantine(now);
+        self.forget_leave();
+        self.announce(now);
         std::mem::take(&mut self.out)
     }
 
@@ -244,6 +312,9 @@ impl Coordinator {
         backend.state = to;
         backend.since = now;
         backend.has_worked |= to == State::Active;
+        if to == State::Active {
+            backend.warmth = Warmth::Warm;
+        }
         self.out.push(Output::Event(Event::State { backend: name.clone(), from, to, why }));
     }
 }

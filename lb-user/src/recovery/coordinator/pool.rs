@@ -39,6 +39,12 @@ impl Coordinator {
         if !self.has_enough() {
             self.undo(failed(self), "too few pass their checks", now);
         }
+        self.readmit(now);
+        while !self.has_enough()
+            && let Some(name) = self.cold_in_need(now)
+        {
+            self.is_ready_now(&name, now);
+        }
         if self.has_enough() {
             while let Some(name) = failed(self) {
                 self.eject(&name, now);
@@ -51,14 +57,27 @@ impl Coordinator {
         }
     }
 
-    fn has_enough(&self) -> bool {
+    /// Takes back those who stayed out for failing again and again and are ready, when that is over or they are
+    /// needed.
+    fn readmit(&mut self, now: Now) {
+        let has_enough = self.has_enough();
+        let due = self.names_where(|b| {
+            let is_over = b.ejections.left_ms(now) == 0 || !has_enough;
+            b.state == State::Starting && b.is_ready(&self.policy, now) && is_over
+        });
+        for name in due {
+            self.has_risen(&name, now);
+        }
+    }
+
+    pub(super) fn has_enough(&self) -> bool {
         self.fit_active().count() >= self.policy.floor()
     }
 
     /// A member lives and fails its checks: no new flows for it.
     fn eject(&mut self, name: &BackendName, now: Now) {
         let finding = self.finding_of(name);
-        if self.cycle.is_none() {
+        if self.cycle.is_none() && !self.maintenance {
             return self.begin_cycle(name, None, Reason::Unhealthy { finding }, None, now);
         }
         self.leave(name);
@@ -69,9 +88,12 @@ impl Coordinator {
     fn renew_ejected(&mut self, now: Now) {
         let limit = self.policy.ready_deadline_ms;
         let undecided = |since| now.ms_since(since) > limit;
-        let due = |b: &super::Backend| b.is_ejected() && (b.has_fallen(&self.policy) || undecided(b.since));
+        let due = |b: &super::Backend| {
+            let waits = undecided(b.since) && !b.is_ready(&self.policy, now);
+            b.is_ejected() && (b.has_fallen(&self.policy) || waits)
+        };
         let due = self.names_where(due).into_iter().next();
-        if let Some(name) = due.filter(|_| self.cycle.is_none()) {
+        if let Some(name) = due.filter(|_| self.cycle.is_none() && !self.maintenance) {
             let finding = self.finding_of(&name);
             self.begin_cycle(&name, None, Reason::Unhealthy { finding }, None, now);
         }
@@ -87,6 +109,11 @@ impl Coordinator {
     pub(super) fn lose_member(&mut self, name: &BackendName, reason: Reason, why: &str, now: Now) {
         if !self.has_enough() {
             self.undo(Some(name.clone()), why, now);
+        }
+        if self.maintenance {
+            self.leave(name);
+            self.refuse(name);
+            return self.leave_dead(name, why, now);
         }
         if self.cycle.is_none() {
             return self.begin_cycle(name, None, reason, None, now);
@@ -123,7 +150,8 @@ impl Coordinator {
 
     /// Renews the first active backend that has aged.
     pub(super) fn watch_pool_ceiling(&mut self, now: Now) {
-        if self.paused || self.cycle.is_some() || self.is_cooling(now) {
+        self.watch_shadow(now);
+        if self.rules_rest(now) {
             return;
         }
         let aged = self.fit_active().find_map(|name| Some((name.clone(), self.aged(name, now)?)));
@@ -142,7 +170,8 @@ impl Coordinator {
         };
         match why {
             Some(why) => self.wait(reason, why),
-            None => self.begin_cycle(&name, None, reason, None, now),
+            None if self.may_begin(&name, &reason, now) => self.propose_cycle(&name, None, reason, now),
+            None => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
-use crate::recovery::backend::State;
+use crate::recovery::backend::{State, Warmth};
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Record, Standing};
@@ -32,7 +32,7 @@ impl Coordinator {
     ) -> (Self, Vec<Output>) {
         let (mut this, _) = Self::new(service, policy, alive.keys().cloned(), &[], now);
         let standing = Standing::of(history);
-        this.paused = standing.paused;
+        (this.paused, this.maintenance) = (standing.paused, standing.maintenance);
         for name in &standing.held_out {
             if let Some(backend) = this.backends.get_mut(name) {
                 backend.held = true;
@@ -46,6 +46,7 @@ impl Coordinator {
                 this.take_up(name, *instance, history, now);
             }
         }
+        this.take_up_ladders(&standing, now);
         this.keep_one_active(now);
         this.take_up_cycle(history, now);
         this.take_up_holds(now);
@@ -60,6 +61,7 @@ impl Coordinator {
         } else {
             this.watch_active(now);
         }
+        this.announce(now);
         let out = std::mem::take(&mut this.out);
         (this, out)
     }
@@ -75,6 +77,10 @@ impl Coordinator {
         backend.fresh_memory = Some(0);
         backend.has_worked =
             is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained);
+        // Whether one that waited had been warmed up is not known, and it costs little to do it again.
+        if backend.has_worked {
+            backend.warmth = Warmth::Warm;
+        }
         if is_active {
             self.set_state(name, State::Active, None, now);
         }
@@ -90,6 +96,7 @@ impl Coordinator {
         let mut resumed = Cycle::new(*cycle, reason.clone(), from.clone(), to.clone(), *at);
         resumed.drain_deadline_ms = *drain_deadline_ms;
         resumed.before = *instance;
+        resumed.note_trouble("the controller ended on the way, and another one took over".to_owned());
         let was_dead = matches!(reason, Reason::Died { .. });
         if self.steering.epoch > *epoch || was_dead {
             // More happened than was written down, so how long flows have been waiting is not known; and who was
@@ -158,12 +165,20 @@ impl Coordinator {
             .filter(|name| dead(name) && !held.contains(name))
             .partition(|name| self.is_active(name));
         for name in others {
-            self.restart(name, FOUND_DEAD, now);
+            // What an earlier controller had begun to renew is the end of that.
+            let is_renewed = self.cycle.as_ref().is_some_and(|cycle| cycle.from == *name);
+            if self.maintenance && !is_renewed {
+                self.leave_dead(name, FOUND_DEAD, now);
+            } else {
+                self.restart_found_dead(name, FOUND_DEAD, now);
+            }
         }
         for name in active {
             let reason = Reason::Died { status: FOUND_DEAD.into() };
             if self.policy.spread {
                 self.lose_member(name, reason, FOUND_DEAD, now);
+            } else if self.maintenance {
+                self.step_aside(name, FOUND_DEAD, now);
             } else if !self.roll_back(name, &reason, FOUND_DEAD, now) {
                 self.steer(BTreeSet::new(), self.draining());
                 self.restart(name, FOUND_DEAD, now);

@@ -5,19 +5,12 @@ use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::event::Event;
-use crate::recovery::message::{Output, RequestId};
+use crate::recovery::message::Output;
 use crate::recovery::report::Reason;
 
 impl Coordinator {
-    pub(super) fn requested(&mut self, request: RequestId, wanted: Option<BackendName>, now: Now) {
-        match self.whom_to_renew(wanted, now) {
-            Ok((from, to)) => self.begin_cycle(&from, to.as_ref(), Reason::Operator, Some(request), now),
-            Err(why) => self.out.push(Output::Answer { request, result: Err(why) }),
-        }
-    }
-
     /// The backend that an operator's rejuvenation takes out, and who takes over.
-    fn whom_to_renew(
+    pub(super) fn whom_to_renew(
         &self,
         wanted: Option<BackendName>,
         now: Now,
@@ -81,12 +74,13 @@ impl Coordinator {
         Some(format!("{name} is {}, and two must not be out at once: wait until it is back", backend.state))
     }
 
-    /// A standby that a handover to is safe at this moment, one below the ceiling first.
+    /// A standby that a handover to is safe at this moment; one that has failed often, or is beyond the ceiling,
+    /// comes last.
     pub(super) fn ready_standby(&self, now: Now) -> Option<BackendName> {
         self.backends
             .iter()
-            .filter(|(_, b)| b.state == State::Standby && b.is_ready(&self.policy, now))
-            .min_by_key(|(_, b)| b.over_ceiling(&self.policy).is_some())
+            .filter(|(_, b)| b.state == State::Standby && b.is_ready(&self.policy, now) && self.is_warm(b))
+            .min_by_key(|(_, b)| (b.ejections.left_ms(now) > 0, b.over_ceiling(&self.policy).is_some()))
             .map(|(name, _)| name.clone())
     }
 
@@ -96,7 +90,7 @@ impl Coordinator {
             .iter()
             .filter(|(name, _)| !self.is_active(name))
             .map(|(name, backend)| {
-                let finding = backend.last_finding.as_ref().map_or_else(
+                let finding = backend.evidence.last_finding.as_ref().map_or_else(
                     || format!("for {:.1} s", now.ms_since(backend.since) as f64 / 1000.0),
                     |finding| format!("last check: {finding}"),
                 );
@@ -109,7 +103,8 @@ impl Coordinator {
     pub(super) fn watch_ceiling(&mut self, now: Now) {
         let Some(name) = self.active().cloned() else { return };
         let fit = self.fit_active().any(|fit| *fit == name);
-        if self.paused || self.cycle.is_some() || self.is_cooling(now) || !fit {
+        self.watch_shadow(now);
+        if self.rules_rest(now) || !fit {
             return;
         }
         if let Some(reason) = self.aged(&name, now) {
@@ -120,17 +115,32 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn is_cooling(&self, now: Now) -> bool {
+    /// Whether rules ask for nothing at this moment, whatever they see.
+    pub(super) fn rules_rest(&self, now: Now) -> bool {
+        let busy = self.cycle.is_some() || self.pending.is_some();
+        self.paused || self.maintenance || busy || self.is_cooling(now)
+    }
+
+    fn is_cooling(&self, now: Now) -> bool {
         self.last_handover.is_some_and(|at| now.ms_since(at) < self.policy.cooldown_ms)
     }
 
     /// What asks for a rejuvenation of a backend that is old enough for one.
     pub(super) fn aged(&self, name: &BackendName, now: Now) -> Option<Reason> {
         let backend = self.backends.get(name)?;
-        self.over_ceiling(name).filter(|_| backend.is_of_age(&self.policy, now))
+        let ceiling = self.over_ceiling(name).filter(|_| !self.policy.shadow.ceiling);
+        let reason = ceiling.or_else(|| self.over_age(name, now));
+        reason.filter(|_| backend.is_of_age(&self.policy, now))
     }
 
-    fn over_ceiling(&self, name: &BackendName) -> Option<Reason> {
+    fn over_age(&self, name: &BackendName, now: Now) -> Option<Reason> {
+        let life = self.backends.get(name)?.instance?;
+        let limit_ms = self.policy.age_limit_ms(&self.service, name, life)?;
+        let age_ms = now.boot_ms.saturating_sub(life.began_ms());
+        (age_ms >= limit_ms).then_some(Reason::Age { age_ms, limit_ms })
+    }
+
+    pub(super) fn over_ceiling(&self, name: &BackendName) -> Option<Reason> {
         let memory_rss_bytes = self.backends.get(name)?.over_ceiling(&self.policy)?;
         Some(Reason::Ceiling {
             memory_rss_bytes,
@@ -145,11 +155,14 @@ impl Coordinator {
             return self.wait(reason, format!("the journal cannot be written: {error}"));
         }
         let Some(to) = self.ready_standby(now) else { return self.wait(reason, self.why_no_standby(now)) };
-        if let Some(why) = self.someone_out() {
+        if let Some(why) = self.someone_out().or_else(|| self.why_stays_out(&to, now)) {
             return self.wait(reason, why);
         }
         if self.over_ceiling(&to).is_none() {
-            return self.begin_cycle(from, Some(&to), reason, None, now);
+            if self.may_begin(from, &reason, now) {
+                self.propose_cycle(from, Some(&to), reason, now);
+            }
+            return;
         }
         if self.renew_aged_standby(from, now) {
             return;
@@ -164,6 +177,7 @@ impl Coordinator {
     pub(super) fn wait(&mut self, reason: Reason, why: String) {
         // The times in it change with every look, the state does not.
         let key = why.split('(').next().unwrap_or_default().to_owned();
+        self.waits = Some(format!("rejuvenation ({reason}) waits: {why}"));
         if self.waits_for.as_ref() != Some(&key) {
             self.waits_for = Some(key);
             self.out.push(Output::Event(Event::RejuvenationWaits { reason, why }));
@@ -177,7 +191,9 @@ impl Coordinator {
             Some((name.clone(), self.aged(name, now).filter(|_| worked)?))
         });
         let Some((name, reason)) = aged.filter(|_| self.reason_to_refuse().is_none()) else { return false };
-        self.begin_cycle(&name, Some(active), reason, None, now);
+        if self.may_begin(&name, &reason, now) {
+            self.propose_cycle(&name, Some(active), reason, now);
+        }
         true
     }
 }

@@ -5,14 +5,20 @@ use std::collections::BTreeSet;
 use super::world::World;
 use super::{name, policy};
 use crate::flow_counts::OpenFlows;
+use crate::recovery::event::Event;
+use crate::recovery::hook::Phase;
 use crate::recovery::journal::Record;
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Input, Output, Policy, State, Steering};
+use crate::recovery::{Input, Output, Policy, State, Steering, Step};
 
 fn steer(world: &World, active: Option<&str>) -> Output {
     let active: BTreeSet<_> = active.map(name).into_iter().collect();
     let epoch = world.word.epoch + u32::from(active != world.word.active);
     Output::Steer(Steering { active, draining: None, epoch })
+}
+
+fn stop(backend: &str) -> Output {
+    Output::Stop(name(backend), Step::Graceful)
 }
 
 fn written(world: &World, cycle: u64) -> Record {
@@ -89,20 +95,20 @@ fn a_second_backend_that_is_taken_out_is_caught() {
     world.machine("a").flows = 0;
     world.run_until("a drained, b active");
     hear_of_the_end_of(&mut world, "b");
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while 0 others serve");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped while 0 others serve");
 }
 
 #[test]
 fn a_stop_of_the_standby_without_a_rejuvenation_is_caught() {
     let mut world = World::up(policy());
-    let said = verdict(&mut world, Output::Stop(name("b")));
+    let said = verdict(&mut world, stop("b"));
     assert_eq!(said, "b lives and is stopped without a rejuvenation");
 }
 
 #[test]
 fn a_stop_with_open_flows_before_the_deadline_is_caught() {
     let mut world = draining();
-    let said = verdict(&mut world, Output::Stop(name("a")));
+    let said = verdict(&mut world, stop("a"));
     assert_eq!(said, "a is stopped with Some(1) flows before its deadline");
 }
 
@@ -111,7 +117,7 @@ fn a_stop_that_is_not_written_down_is_caught() {
     let mut world = draining();
     let open = OpenFlows::default();
     world.checker.hear(&Input::Flows { backend: name("a"), open }, world.now);
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped without a record");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped without a record");
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn a_second_stop_of_the_same_life_is_caught() {
     let mut world = draining();
     world.machine("a").flows = 0;
     world.run_until("a recovering, b active");
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped twice");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped twice");
 }
 
 #[test]
@@ -257,7 +263,7 @@ fn a_member_that_is_stopped_while_too_few_serve_is_caught() {
     world.run(1_000);
     world.checker.hear(&Input::Flows { backend: name("a"), open: OpenFlows::default() }, world.now);
     hear_of_the_end_of(&mut world, "b");
-    assert_eq!(verdict(&mut world, Output::Stop(name("a"))), "a is stopped while 1 others serve");
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped while 1 others serve");
 }
 
 #[test]
@@ -272,7 +278,7 @@ fn an_order_about_a_backend_that_is_held_out_is_caught() {
     let mut world = World::pool(&policy(), &["a", "b", "c"]);
     world.drain("c");
     world.run_until("a active, b active, c maintenance");
-    for order in [Output::Start(name("c")), Output::Stop(name("c")), spread(&world, &["a", "b", "c"])] {
+    for order in [Output::Start(name("c")), stop("c"), spread(&world, &["a", "b", "c"])] {
         assert_eq!(verdict(&mut world, order), "c is held out");
     }
 }
@@ -290,4 +296,104 @@ fn a_word_of_the_operator_that_is_forgotten_is_caught() {
     world.checker.store(Record::HeldOut { backend: name("b") });
     let said = world.checker.settled(&world.coordinator, world.now).unwrap_err();
     assert_eq!(said, "b is to be held out, and is standby");
+}
+
+/// `b` waits for its warm-up, of which nothing is heard.
+fn warming() -> World {
+    let mut world = World::up(Policy { warm_up_requests: 10, ..policy() });
+    world.faults.warm_up_lost = 1_000;
+    world.kill("b");
+    world.run_until("a active, b warming");
+    world.run(1_000);
+    world
+}
+
+#[test]
+fn a_handover_to_a_backend_that_was_not_warmed_up_is_caught() {
+    let mut world = warming();
+    let record = written(&world, 1);
+    world.checker.store(record);
+    let order = steer(&world, Some("b"));
+    assert_eq!(verdict(&mut world, order), "new flows go to b, which has not been warmed up");
+}
+
+#[test]
+fn a_warm_up_of_one_that_serves_is_caught() {
+    let mut world = warming();
+    let order = Output::WarmUp { backend: name("a"), instance: world.life("a").instance };
+    assert_eq!(verdict(&mut world, order), "a is warmed up while it serves");
+}
+
+#[test]
+fn a_stop_of_one_whose_warm_up_may_still_succeed_is_caught() {
+    let mut world = warming();
+    let said = verdict(&mut world, stop("b"));
+    assert_eq!(said, "b lives and is stopped without a rejuvenation");
+}
+
+#[test]
+fn a_step_of_a_machine_that_is_not_written_down_is_caught() {
+    let mut world = World::up(policy());
+    hear_of_the_end_of(&mut world, "b");
+    let order = || Output::Stop(name("b"), Step::Reboot);
+    assert_eq!(verdict(&mut world, order()), "a reboot of b is ordered without a record");
+    world.checker.store(Record::Step { backend: name("b"), step: Step::Recreate, number: 1 });
+    hear_of_a_stop(&mut world, "b");
+    assert_eq!(verdict(&mut world, order()), "a reboot of b is ordered without a record");
+}
+
+#[test]
+fn a_step_of_a_machine_that_is_done_twice_is_caught() {
+    let mut world = World::up(policy());
+    hear_of_the_end_of(&mut world, "b");
+    world.checker.store(Record::Step { backend: name("b"), step: Step::Reboot, number: 1 });
+    let order = || Output::Stop(name("b"), Step::Reboot);
+    world.carry_out(vec![order()]).unwrap();
+    hear_of_a_stop(&mut world, "b");
+    assert_eq!(verdict(&mut world, order()), "the reboot of b is ordered twice");
+}
+
+/// The checker is told that an order to stop has been carried out.
+fn hear_of_a_stop(world: &mut World, backend: &str) {
+    world.checker.hear(&Input::Stopped { backend: name(backend), cut: Vec::new() }, world.now);
+}
+
+fn with_hooks() -> Policy {
+    Policy {
+        hooks: [Phase::BeforeHandover, Phase::BeforeStop].map(|phase| (phase, 1_000)).into(),
+        ..policy()
+    }
+}
+
+fn handover(from: &str) -> Output {
+    let reason = Reason::Operator;
+    Output::Event(Event::Handover { cycle: 1, from: name(from), to: Some(name("b")), reason })
+}
+
+#[test]
+fn a_planned_handover_without_the_consent_of_hooks_is_caught() {
+    let mut world = World::up(with_hooks());
+    assert_eq!(verdict(&mut world, handover("a")), "a hands over, and hooks have not consented");
+}
+
+#[test]
+fn a_consent_that_is_used_twice_is_caught() {
+    let mut world = World::up(with_hooks());
+    world.machine("a").flows = 1;
+    world.rejuvenate();
+    world.run_until("a draining, b active");
+    assert_eq!(verdict(&mut world, handover("a")), "a hands over, and hooks have not consented");
+}
+
+#[test]
+fn a_stop_without_the_consent_of_hooks_is_caught() {
+    let mut world = World::up(with_hooks());
+    world.rejuvenate();
+    world.run_until("a draining, b active");
+    world.faults.vetoes = 1_000;
+    world.run_until("a drained, b active");
+    world.run(500);
+    let instance = world.checker.life(&name("a"));
+    world.checker.store(Record::Stopping { cycle: 1, instance });
+    assert_eq!(verdict(&mut world, stop("a")), "a is stopped, and hooks have not consented");
 }

@@ -3,16 +3,22 @@
 //! The checker keeps its own account from inputs and orders alone and shares no decision with the coordinator;
 //! it outlives crashes, so a resumed coordinator is bound by what its predecessor began.
 
+mod recovery;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::known::Known;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
+use crate::recovery::hook::Phase;
 use crate::recovery::journal::{Record, Standing};
 use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
 use crate::recovery::{Coordinator, Finding, State};
+
+mod warmth;
 
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -20,43 +26,8 @@ pub(super) type Verdict = Result<(), String>;
 /// A pass is no older than this beyond two periods of the checks.
 const PASS_AGE_MS: u64 = 1_000;
 
-/// What the coordinator can know of a backend.
-#[derive(Clone, Debug)]
-struct Known {
-    life: Option<Instance>,
-    passed: u32,
-    failed: u32,
-    last_pass: Option<Now>,
-    /// The failed checks in a row found silence, and nothing else.
-    silent: bool,
-    /// What it had answered when the first of them failed, and when the last one did.
-    turns: Option<(u64, u64)>,
-    /// Since when it has not been ready, if it is not.
-    unready_since: Option<Now>,
-    /// Flows in the last scan.
-    open: Option<u64>,
-    /// A stop was ordered and not answered yet.
-    stopping: bool,
-    /// It was taken out on purpose and is not ready again.
-    out: bool,
-}
-
-impl Known {
-    fn new(life: Option<Instance>, now: Now) -> Self {
-        Self {
-            life,
-            passed: 0,
-            failed: 0,
-            last_pass: None,
-            silent: false,
-            turns: None,
-            unready_since: Some(now),
-            open: None,
-            stopping: false,
-            out: false,
-        }
-    }
-}
+/// The coordinator looks at least as often as this whether a time is over.
+const LOOK_MS: u64 = 600;
 
 /// Flows that are being waited for.
 #[derive(Clone, Debug)]
@@ -74,11 +45,11 @@ struct Drain {
 /// The account.
 #[derive(Clone, Debug)]
 pub(super) struct Checker {
-    policy: Policy,
+    pub(super) policy: Policy,
     backends: BTreeMap<BackendName, Known>,
     ended: BTreeSet<(u32, u64)>,
     word: Steering,
-    durable: Vec<Record>,
+    pub(super) durable: Vec<Record>,
     drain: Option<Drain>,
     /// The life that each cycle has ended.
     restarted: BTreeMap<u64, Instance>,
@@ -86,6 +57,22 @@ pub(super) struct Checker {
     held_out: BTreeSet<BackendName>,
     /// Whom they were said to hold out no more, though that could perhaps not be written down.
     released: BTreeSet<BackendName>,
+    /// Until when members were said to stay out for failing again and again, in milliseconds of the boot clock.
+    stay_out: BTreeMap<BackendName, u64>,
+    /// The numbers of the steps that were done to the machine of each backend since it was last well.
+    machine_steps: BTreeMap<BackendName, BTreeSet<u64>>,
+    /// What the present coordinator has asked hooks, by the number of the call.
+    asked: BTreeMap<u64, (Phase, BackendName)>,
+    /// What they consent to, and since when.
+    consents: BTreeMap<Phase, (BackendName, Now)>,
+    /// Since when they have been asked about the stop of the backend that drains.
+    stop_asked: Option<(BackendName, Now)>,
+    /// Operators leave no action to Baton.
+    pub(super) maintenance: bool,
+    /// The backend of the rejuvenation that is under way.
+    pub(super) cycle_of: Option<(u64, BackendName)>,
+    /// Whom they took back, who may be dead and is started again then.
+    pub(super) taken_back: BTreeSet<BackendName>,
 }
 
 impl Checker {
@@ -101,6 +88,14 @@ impl Checker {
             restarted: BTreeMap::new(),
             held_out: BTreeSet::new(),
             released: BTreeSet::new(),
+            stay_out: BTreeMap::new(),
+            machine_steps: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            consents: BTreeMap::new(),
+            stop_asked: None,
+            maintenance: false,
+            cycle_of: None,
+            taken_back: BTreeSet::new(),
         }
     }
 
@@ -130,6 +125,11 @@ impl Checker {
                 let first = known.turns.filter(|_| known.failed > 0).map_or(*turns, |(first, _)| first);
                 known.turns = Some((first, *turns));
             }
+            Input::Asked { backend, flows } => {
+                let known = self.known_mut(backend);
+                let first = known.asked.filter(|_| known.failed > 0).map_or(*flows, |(first, _)| first);
+                known.asked = Some((first, *flows));
+            }
             Input::Exited { backend, instance, .. } => {
                 self.ended.insert((instance.pid, instance.start_ticks));
                 let known = self.known_mut(backend);
@@ -145,18 +145,30 @@ impl Checker {
                 let known = self.known_mut(backend);
                 (known.life, known.stopping) = (None, false);
             }
+            Input::WarmedUp { backend, instance, result } => {
+                self.hear_warm_up(backend, *instance, result.failed == 0);
+            }
             Input::Cut => {
                 if let Some(drain) = &mut self.drain {
                     drain.deadline_ms = drain.deadline_ms.min(now.boot_ms);
                 }
             }
+            Input::Hooked { call, reports } => {
+                let consents = reports.iter().all(|report| report.failure.is_none());
+                if let Some((phase, backend)) = self.asked.get(call).filter(|_| consents) {
+                    self.consents.insert(*phase, (backend.clone(), now));
+                }
+            }
+            Input::Ready { backend, .. } => drop(self.taken_back.insert(backend.clone())),
             Input::Tick
+            | Input::Diagnosed { .. }
             | Input::Sampled { .. }
             | Input::Rejuvenate { .. }
             | Input::Drain { .. }
-            | Input::Ready { .. }
             | Input::Pause { .. }
             | Input::Resume { .. }
+            | Input::Maintenance { .. }
+            | Input::Leave(_)
             | Input::Journal(_) => {}
         }
     }
@@ -169,22 +181,27 @@ impl Checker {
         silence: bool,
         now: Now,
     ) {
-        let (rise, fall) = (self.policy.rise, self.policy.fall);
+        let policy = self.policy.clone();
         let known = self.known_mut(backend);
         if known.life != Some(instance) {
             return;
         }
         if passed {
             (known.passed, known.failed, known.last_pass) = (known.passed + 1, 0, Some(now));
-            known.turns = None;
+            (known.turns, known.asked) = (None, None);
         } else {
             known.silent = silence && (known.silent || known.failed == 0);
             (known.passed, known.failed) = (0, known.failed + 1);
         }
-        if known.passed >= rise {
+        known.recent.push(passed);
+        if known.passed >= policy.rise {
             known.unready_since = None;
             known.out = false;
-        } else if known.failed >= fall {
+            if known.fell_at.take().is_some() {
+                known.recent.clear();
+            }
+        } else if known.has_fallen(&policy) {
+            known.fell_at = known.fell_at.or(Some(now).filter(|_| known.fails_often(&policy)));
             known.unready_since = known.unready_since.or(Some(now));
         }
     }
@@ -196,14 +213,30 @@ impl Checker {
 
     /// A record is on disk.
     pub(super) fn store(&mut self, record: Record) {
+        match &record {
+            Record::MaintenanceBegan => self.maintenance = true,
+            Record::MaintenanceEnded => self.maintenance = false,
+            Record::Handover { cycle, from, .. } => self.cycle_of = Some((*cycle, from.clone())),
+            Record::Ended { cycle, .. } => self.forget_cycle(*cycle),
+            Record::Recovered { backend } => drop(self.machine_steps.remove(backend)),
+            _ => {}
+        }
         self.durable.push(record);
     }
 
     /// The coordinator died; the next one knows what runs, what is on disk and what the kernel does.
     pub(super) fn crash(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
         for (name, life) in alive {
+            let has_served = self.word.active.contains(name)
+                || self.word.draining.as_ref() == Some(name)
+                || self.durable.iter().any(|record| {
+                    matches!(record, Record::Handover { from, instance, .. }
+                        if from == name && instance == life)
+                });
             let known = self.known_mut(name);
-            *known = Known { out: known.out && known.life.is_none(), ..Known::new(*life, now) };
+            let (out, warm) =
+                (known.out && known.life.is_none(), (has_served && life.is_some()).then_some(true));
+            *known = Known { out, warm, ..Known::new(*life, now) };
         }
         let ends_or_begins =
             |record: &&Record| matches!(record, Record::Handover { .. } | Record::Ended { .. });
@@ -211,9 +244,14 @@ impl Checker {
         let goes_on =
             |drain: &Drain| matches!(last, Some(Record::Handover { cycle, .. }) if *cycle == drain.cycle);
         self.drain = self.drain.take().filter(goes_on);
+        self.cycle_of = self.open_cycle();
         // Whoever is still held out is said to be again.
         self.held_out.clear();
         self.released.clear();
+        // What hooks have said the next one has not heard.
+        self.asked.clear();
+        self.consents.clear();
+        self.stop_asked = None;
     }
 
     /// Holds an order against the account and takes note of it.
@@ -223,8 +261,10 @@ impl Checker {
                 self.may_steer(new, now)?;
                 self.steer(new);
             }
-            Output::Stop(name) => {
+            Output::Stop(name, step) => {
+                self.may_act(name)?;
                 self.may_stop(name, now)?;
+                self.may_be_done(name, *step)?;
                 let cycle = self.drain.as_ref().filter(|drain| drain.from == *name).map(|drain| drain.cycle);
                 // A death may be answered without a record, and then the number of its cycle is used again.
                 let known = self.backends.get_mut(name).unwrap();
@@ -236,12 +276,27 @@ impl Checker {
                     }
                 }
             }
-            Output::Event(event) => self.hear_event(event, now),
+            Output::Event(event) => {
+                self.has_consent(event, now)?;
+                self.may_rule(event, now)?;
+                self.hear_event(event, now);
+            }
+            Output::Hook(call) => {
+                if call.phase == Phase::BeforeStop && self.stop_asked.is_none() {
+                    self.stop_asked = Some((call.backend.clone(), now));
+                }
+                self.asked.insert(call.call, (call.phase, call.backend.clone()));
+            }
             Output::Start(name) => self.may_touch(name)?,
+            Output::WarmUp { backend, .. } => self.order_warm_up(backend, now)?,
             Output::Refuse(name) if !self.is_dead(name, now) => {
                 return Err(format!("the flows of {name} are reset, and it is not dead"));
             }
-            Output::Journal(_) | Output::Refuse(_) | Output::Report(_) | Output::Answer { .. } => {}
+            Output::Journal(_)
+            | Output::Refuse(_)
+            | Output::Report(_)
+            | Output::Diagnose { .. }
+            | Output::Answer { .. } => {}
         }
         Ok(())
     }
@@ -262,6 +317,9 @@ impl Checker {
             let doubted = self.policy.spread && fit < self.policy.floor() && self.backends[to].life.is_some();
             if !self.is_ready(to, now) && !self.can_return_to(to, now) && !doubted {
                 return Err(format!("new flows go to {to}, which has not just passed its checks"));
+            }
+            if !self.may_serve_cold(to, now) {
+                return Err(format!("new flows go to {to}, which has not been warmed up"));
             }
         }
         // What was a pool, and is none any more, keeps one.
@@ -286,6 +344,10 @@ impl Checker {
 
     fn steer(&mut self, new: &Steering) {
         self.word = new.clone();
+        for name in &new.active {
+            let known = self.known_mut(name);
+            (known.warm, known.warming_since) = (Some(true), None);
+        }
         if self.drain.as_ref().is_some_and(|drain| new.active.contains(&drain.from)) {
             self.drain = None;
         }
@@ -320,8 +382,15 @@ impl Checker {
         if self.is_dead(name, now) {
             return Ok(());
         }
+        let limit = self.policy.warm_up_limit_ms();
+        if known.warm == Some(false) || known.warming_since.is_some_and(|at| now.ms_since(at) > limit) {
+            // No client has met this life.
+            return Ok(());
+        }
         let unready = known.unready_since.is_some_and(|at| now.ms_since(at) >= self.policy.ready_deadline_ms);
-        let Some(drain) = self.drain.as_ref().filter(|drain| drain.from == *name) else {
+        // A life that followed the one that drained, and does not become ready, is one like any other.
+        let drains = |drain: &&Drain| drain.from == *name && (drain.life == Some(life) || !unready);
+        let Some(drain) = self.drain.as_ref().filter(drains) else {
             let verdict = format!("{name} lives and is stopped without a rejuvenation");
             return if unready { Ok(()) } else { Err(verdict) };
         };
@@ -330,7 +399,7 @@ impl Checker {
         }
         let fit = self.word.active.iter().filter(|active| !self.has_failed(active)).count();
         let served = fit >= self.policy.floor();
-        let unfit = known.failed >= self.policy.fall;
+        let unfit = known.has_fallen(&self.policy);
         let out = self.backends.iter().find(|(other, known)| {
             // Whom operators hold out they have decided about.
             *other != name && known.out && !self.held_out.contains(*other)
@@ -341,6 +410,7 @@ impl Checker {
         if !served && !unfit {
             return Err(format!("{name} is stopped while {fit} others serve"));
         }
+        self.may_be_stopped(name, now)?;
         let record = Record::Stopping { cycle: drain.cycle, instance: Some(life) };
         if !self.durable.contains(&record) {
             return Err(format!("{name} is stopped without a record"));
@@ -366,11 +436,16 @@ impl Checker {
         };
         let others = self.backends.iter().filter(|(other, _)| *other != name);
         let unanswered = known.turns.is_some_and(|(first, last)| first == last);
-        let silent = known.failed >= self.policy.fall && known.silent && unanswered;
+        let silent = known.has_fallen(&self.policy) && known.silent && unanswered;
         known.life.is_none() || silent && others.map(|(_, other)| other).any(passes)
     }
 
     fn hear_event(&mut self, event: &Event, now: Now) {
+        match event {
+            Event::Handover { cycle, from, .. } => self.cycle_of = Some((*cycle, from.clone())),
+            Event::RejuvenationEnded { cycle, .. } => self.forget_cycle(*cycle),
+            _ => {}
+        }
         match event {
             Event::Handover { cycle, from, to, reason }
                 if !matches!(reason, Reason::Died { .. })
@@ -400,12 +475,16 @@ impl Checker {
             // Taken back, it has as long to become ready as one that was started.
             Event::State {
                 backend,
-                from: State::Maintenance | State::Draining | State::Drained,
+                from: State::Maintenance | State::Draining | State::Drained | State::Warming,
                 to: State::Starting,
                 ..
             } => {
                 let known = self.known_mut(backend);
                 known.unready_since = known.unready_since.or(Some(now));
+            }
+            Event::StaysOut { backend, for_ms, .. } => {
+                assert!(*for_ms <= self.policy.ejection_most_ms, "{event:?}");
+                self.stay_out.insert(backend.clone(), now.plus_ms(*for_ms).boot_ms);
             }
             Event::RejuvenationEnded { cycle, .. } => {
                 self.drain = self.drain.take().filter(|drain| drain.cycle != *cycle);
@@ -471,22 +550,29 @@ impl Checker {
         Ok(())
     }
 
-    /// Who of a pool is ready and is not out on purpose is active; and if too few pass their checks, whoever
+    /// Who of a pool is ready and is not out on purpose is active, unless it failed too often lately and is not
+    /// needed; and if too few pass their checks, whoever
     /// was active in its life and lives is.
     pub(super) fn all_serve_who_can(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
         let out = |state| {
             matches!(state, State::Draining | State::Drained | State::Recovering | State::Maintenance)
         };
+        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
+        let stays_out =
+            |name: &BackendName| self.stay_out.get(name).is_some_and(|until| now.boot_ms < until + LOOK_MS);
         for (name, state) in states.iter().filter(|(_, state)| !out(**state)) {
-            if !self.word.active.contains(name) && self.is_ready(name, now) {
+            let is_spared = stays_out(name) && fit >= self.policy.floor();
+            let is_warm = self.policy.warm_up_requests == 0 || self.backends[*name].warm == Some(true);
+            let is_due = is_warm && self.is_ready(name, now) && !is_spared;
+            if !self.word.active.contains(*name) && is_due {
                 return Err(format!("{name} is ready, and {state} instead of active"));
             }
         }
-        let fit = self.word.active.iter().filter(|name| !self.has_failed(name)).count();
         let could = self.backends.keys().find(|name| self.can_return_to(name, now));
         if let Some(name) = could.filter(|_| fit < self.policy.floor()) {
             return Err(format!("{fit} fit backends are active, and {name} is not gone back to"));
         }
+        self.nobody_cold_waits(states, fit, now)?;
         let unfit = self.word.active.iter().find(|name| self.has_failed(name));
         match unfit.filter(|_| fit >= self.policy.floor()) {
             Some(name) => Err(format!("{name} has failed and is active beside {fit} fit ones")),
@@ -497,7 +583,7 @@ impl Checker {
     /// Nobody is active only while nobody could be.
     pub(super) fn somebody_serves(&self, states: &BTreeMap<&BackendName, State>, now: Now) -> Verdict {
         let could = |name: &BackendName| match states[name] {
-            State::Standby => self.is_ready(name, now),
+            State::Standby | State::Warming | State::Failed => self.is_ready(name, now),
             State::Draining | State::Drained => self.can_return_to(name, now),
             _ => false,
         };
@@ -530,14 +616,15 @@ impl Checker {
 
     fn has_failed(&self, name: &BackendName) -> bool {
         let known = &self.backends[name];
-        known.life.is_none() || known.failed >= self.policy.fall
+        known.life.is_none() || known.has_fallen(&self.policy)
     }
 
     /// It still drains, and was fit a short while ago.
     fn can_return_to(&self, name: &BackendName, now: Now) -> bool {
         let known = &self.backends[name];
         self.drain.as_ref().is_some_and(|drain| {
-            let was_fit = matches!(drain.reason, Reason::Ceiling { .. } | Reason::Operator);
+            let was_fit =
+                matches!(drain.reason, Reason::Ceiling { .. } | Reason::Age { .. } | Reason::Operator);
             let observed = now.ms_since(drain.begun) <= self.policy.observation_ms;
             drain.from == *name
                 && !known.stopping

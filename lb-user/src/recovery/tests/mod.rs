@@ -2,15 +2,25 @@
 //! full of faults whose every step is held against what must always be so.
 
 mod broken;
+mod budget;
 mod dead;
 mod failures;
+mod hooks;
 mod invariants;
+mod known;
+mod ladders;
+mod maintenance;
 mod pools;
 mod resumption;
+mod rules;
 mod scenarios;
+mod services;
 mod simulation;
 mod table;
 mod verbs;
+mod warm;
+mod watch;
+mod windows;
 mod world;
 
 use super::message::{Finding, Instance};

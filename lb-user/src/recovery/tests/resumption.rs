@@ -38,7 +38,8 @@ fn a_handover_that_was_written_down_and_never_done_is_undone() {
     for active_dies in [false, true] {
         let mut world = World::up(policy());
         let mut lost = world.coordinator.clone();
-        for output in lost.step(world.now, Input::Rejuvenate { request: 1, backend: None }) {
+        for output in lost.step(world.now, Input::Rejuvenate { request: 1, backend: None, in_window: false })
+        {
             if let Output::Journal(record) = output {
                 world.journal.push(record);
             }

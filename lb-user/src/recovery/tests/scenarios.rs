@@ -201,7 +201,7 @@ fn everything_is_written_down_before_it_is_done() {
     let handover = place(&|o| matches!(o, Output::Journal(Record::Handover { .. })));
     let steer = place(&|o| matches!(o, Output::Steer(_)));
     let stopping = place(&|o| matches!(o, Output::Journal(Record::Stopping { .. })));
-    let stop = place(&|o| matches!(o, Output::Stop(_)));
+    let stop = place(&|o| matches!(o, Output::Stop(..)));
     let ended = place(&|o| matches!(o, Output::Journal(Record::Ended { .. })));
     let order = [handover, steer, stopping, stop, ended];
     assert!(order.is_sorted(), "{order:?}");

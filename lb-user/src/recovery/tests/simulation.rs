@@ -1,6 +1,7 @@
 //! Days full of faults: whatever fails whenever, the invariants hold after each step, and once the faults stop
 //! everything is in order again.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,7 +10,10 @@ use serde::Serialize;
 
 use super::world::{Faults, World};
 use super::{name, policy};
-use crate::recovery::{Policy, State};
+use crate::check::Window;
+use crate::names::BackendName;
+use crate::recovery::hook::Phase;
+use crate::recovery::{Evidence, Policy, Rung, State, Step};
 
 /// Days that every test run simulates, in as many tests as run at the same time.
 const SEEDS: [Range<u64>; 2] = [0..1_000, 1_000..2_000];
@@ -119,6 +123,7 @@ fn day(seed: u64, traces: bool) -> World {
     world = World::new(policy, names, seed);
     world.traces = traces;
     world.faults = some_faults(&mut world);
+    world.clients_ask = seed.is_multiple_of(3);
     for _ in 0..DISTURBANCES {
         let ms = world.rng.random_range(0..1_500);
         world.run(ms);
@@ -144,10 +149,46 @@ fn some_policy(world: &mut World) -> Policy {
         cooldown_ms: one_of(world, &[0, 1_000]),
         rise: one_of(world, &[1, 2, 3]),
         fall: one_of(world, &[1, 3]),
+        fall_window: one_of(world, &[None, None, Some(Window { failures: 3, checks: 10 })]),
+        fall_ignored: one_of(world, &[1, 2]),
+        ejection_step_ms: one_of(world, &[0, 1_000, 10_000]),
+        ejection_most_ms: 60_000,
+        ejection_forget_ms: one_of(world, &[5_000, 600_000]),
         active_least: one_of(world, &[1, 1, 2]),
         min_uptime_ms: one_of(world, &[0, 0, 10_000]),
+        warm_up_requests: one_of(world, &[0, 0, 10]),
+        warm_up_deadline_ms: 1_000,
+        quarantine_after: one_of(world, &[0, 1, 3]),
+        ladders: some_ladders(world),
+        hooks: some_hooks(world),
+        veto_retry_ms: one_of(world, &[500, 5_000]),
+        veto_limit_ms: one_of(world, &[0, 3_000, 20_000]),
+        diagnosis_ms: one_of(world, &[None, None, Some(1_000)]),
         ..policy()
     }
+}
+
+/// Each backend has some of the steps.
+fn some_ladders(world: &mut World) -> BTreeMap<BackendName, Vec<Rung>> {
+    let rung = |step, evidence| Rung { step, evidence };
+    let all = [
+        rung(Step::Graceful, Evidence::Process),
+        rung(Step::Restart, Evidence::Process),
+        rung(Step::Reboot, Evidence::Boot),
+        rung(Step::Recreate, Evidence::Commands),
+    ];
+    let names = ["a", "b", "c", "d", "e"].map(name);
+    names.into_iter().map(|name| (name, all[..one_of(world, &[1, 2, 3, 4])].to_vec())).collect()
+}
+
+fn some_hooks(world: &mut World) -> BTreeMap<Phase, u64> {
+    let asks = one_of(world, &[0, 0, 1, 2, 3]);
+    let phases = Phase::ALL.into_iter().filter(|phase| match phase {
+        Phase::BeforeHandover => asks & 1 != 0,
+        Phase::BeforeStop => asks & 2 != 0,
+        _ => asks == 3,
+    });
+    phases.map(|phase| (phase, 1_000)).collect()
 }
 
 fn some_faults(world: &mut World) -> Faults {
@@ -158,6 +199,10 @@ fn some_faults(world: &mut World) -> Faults {
         journal_fails: one_of(world, &[0, 10, 200]),
         crashes: one_of(world, &[0, 2, 10]),
         latency_ms: one_of(world, &[0, 20, 800]),
+        warm_up_fails: one_of(world, &[0, 100, 500]),
+        warm_up_lost: one_of(world, &[0, 100]),
+        vetoes: one_of(world, &[0, 100, 500]),
+        lost_answers: one_of(world, &[0, 0, 100]),
     }
 }
 
@@ -194,6 +239,10 @@ fn disturb(world: &mut World, names: &[&str]) {
         89..92 => drop(world.ready(who)),
         92..93 => drop(world.pause()),
         93..95 => drop(world.resume_rules()),
+        95..97 => {
+            let on = world.rng.random();
+            world.maintain(on);
+        }
         _ => {
             if let Some(life) = &mut world.machine(who).life {
                 life.memory += 250;
@@ -218,6 +267,7 @@ fn calm(world: &mut World, names: &[&str]) {
         world.ready(name);
     }
     world.resume_rules();
+    world.maintain(false);
 }
 
 fn in_order(world: &World) {

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::world::World;
 use super::{instance, name, policy, refused};
 use crate::flow_counts::OpenFlows;
+use crate::recovery::budget::Leave;
 use crate::recovery::event::Event;
-use crate::recovery::{CutFlow, Input, Output, State};
+use crate::recovery::{CutFlow, Input, Output, Policy, State, Through, WarmUp};
 
 /// A world whose `a` is in this state.
 fn world_with(state: State) -> World {
@@ -28,6 +29,10 @@ fn world_with(state: State) -> World {
         State::Maintenance => {
             world.drain("a");
         }
+        State::Warming => {
+            world = World::up(Policy { warm_up_requests: 10, ..policy() });
+            world.rejuvenate();
+        }
     }
     for _ in 0..1_000 {
         if world.state("a") == state {
@@ -44,7 +49,10 @@ fn inputs(world: &World) -> Vec<Input> {
     let mut inputs = vec![
         Input::Tick,
         Input::StartFailed { backend: backend(), error: "no such file".into() },
-        Input::Rejuvenate { request: 77, backend: None },
+        Input::Rejuvenate { request: 77, backend: None, in_window: false },
+        Input::Maintenance { request: 77, on: true },
+        Input::Maintenance { request: 77, on: false },
+        Input::Leave(Leave::Granted),
         Input::Drain { request: 77, backend: backend() },
         Input::Drain { request: 77, backend: name("stranger") },
         Input::Ready { request: 77, backend: backend() },
@@ -69,11 +77,17 @@ fn inputs(world: &World) -> Vec<Input> {
             Input::Exited { backend: backend(), instance, status: "exit code 1".into() },
             Input::Checked { backend: backend(), instance, result: Ok(()) },
             Input::Checked { backend: backend(), instance, result: refused() },
+            Input::WarmedUp { backend: backend(), instance, result: warm_up(10) },
+            Input::WarmedUp { backend: backend(), instance, result: warm_up(0) },
             Input::Sampled { backend: backend(), instance, memory_rss_bytes: u64::MAX },
             Input::Started { backend: name("stranger"), instance },
         ]);
     }
     inputs
+}
+
+fn warm_up(ok: u64) -> WarmUp {
+    WarmUp { through: Through::Direct, ok, failed: 10 - ok, took_ms: 5, first_failure: None }
 }
 
 fn cut() -> CutFlow {

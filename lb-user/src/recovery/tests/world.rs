@@ -8,20 +8,27 @@ use rand::{Rng, SeedableRng};
 
 use super::invariants::{Checker, Verdict};
 use super::name;
+use super::services::Purse;
 use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
+use crate::recovery::hook::{DiagnosisReport, HookCall, HookReport};
 use crate::recovery::journal::Record;
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Report;
-use crate::recovery::{Coordinator, CutFlow, Finding, Input, Instance, Output, RequestId, State, Steering};
+use crate::recovery::{
+    Coordinator, CutFlow, Finding, Input, Instance, Output, RequestId, State, Steering, Through, WarmUp,
+};
 
 /// How often flows are counted while something drains, and otherwise.
 const SCAN_MS: [u64; 2] = [50, 500];
 const SAMPLE_MS: u64 = 500;
 const JOURNAL_RETRY_MS: u64 = 1_000;
 const FRESH_BYTES: u64 = 100;
+/// How long hooks think, and a diagnosis takes.
+pub(super) const HOOK_MS: u64 = 30;
+pub(super) const DIAGNOSIS_MS: u64 = 400;
 
 /// What goes wrong by itself, in a thousand.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +41,13 @@ pub(super) struct Faults {
     pub(super) crashes: u32,
     /// A report is on its way for up to this.
     pub(super) latency_ms: u64,
+    pub(super) warm_up_fails: u32,
+    /// Nothing is heard of a warm-up.
+    pub(super) warm_up_lost: u32,
+    /// Hooks refuse, or fail.
+    pub(super) vetoes: u32,
+    /// The answer of hooks or of a diagnosis never comes.
+    pub(super) lost_answers: u32,
 }
 
 /// One life of a command.
@@ -58,8 +72,12 @@ pub(super) struct Machine {
     /// How much a new life needs.
     pub(super) fresh_bytes: u64,
     pub(super) starts: u32,
+    /// Warm-ups that it was sent.
+    pub(super) warm_ups: u32,
     /// Requests that it has begun to answer, as the packet path counts them.
     turns: u64,
+    /// Flows that clients have begun with it.
+    asked: u64,
 }
 
 /// What happens next.
@@ -84,6 +102,8 @@ pub(super) struct World {
     pub(super) journal_works: bool,
     journal_failed_at: Option<Now>,
     pub(super) faults: Faults,
+    /// Clients begin flows all the time; else there are hardly any.
+    pub(super) clients_ask: bool,
     pub(super) rng: SmallRng,
     pub(super) checker: Checker,
     pub(super) events: Vec<Event>,
@@ -95,6 +115,8 @@ pub(super) struct World {
     pub(super) traces: bool,
     /// Inputs that the coordinator was told.
     pub(super) steps: u64,
+    /// Its share of a budget, if it has one.
+    pub(super) purse: Option<Purse>,
     requests: RequestId,
     agenda: BTreeMap<(u64, u64), Happening>,
     serial: u64,
@@ -107,8 +129,16 @@ impl World {
         let backends = names.iter().map(|text| name(text));
         let (coordinator, outputs) =
             Coordinator::new("web".parse().unwrap(), policy.clone(), backends.clone(), &[], now);
-        let machine =
-            Machine { life: None, flows: 0, bad_starts: 0, fresh_bytes: FRESH_BYTES, starts: 0, turns: 0 };
+        let machine = Machine {
+            life: None,
+            flows: 0,
+            bad_starts: 0,
+            fresh_bytes: FRESH_BYTES,
+            starts: 0,
+            turns: 0,
+            asked: 0,
+            warm_ups: 0,
+        };
         let mut world = Self {
             now,
             checker: Checker::new(policy.clone(), names, now),
@@ -120,6 +150,7 @@ impl World {
             journal_works: true,
             journal_failed_at: None,
             faults: Faults::default(),
+            clients_ask: false,
             rng: SmallRng::seed_from_u64(seed),
             events: Vec::new(),
             reports: Vec::new(),
@@ -128,6 +159,7 @@ impl World {
             orders: Vec::new(),
             traces: false,
             steps: 0,
+            purse: None,
             requests: 0,
             agenda: BTreeMap::new(),
             serial: 0,
@@ -193,12 +225,12 @@ impl World {
 
     /// An operator asks for a rejuvenation.
     pub(super) fn rejuvenate(&mut self) -> RequestId {
-        self.ask(|request| Input::Rejuvenate { request, backend: None })
+        self.ask(|request| Input::Rejuvenate { request, backend: None, in_window: false })
     }
 
     /// An operator asks for a rejuvenation of one backend.
     pub(super) fn rejuvenate_one(&mut self, backend: &str) -> RequestId {
-        self.ask(|request| Input::Rejuvenate { request, backend: Some(name(backend)) })
+        self.ask(|request| Input::Rejuvenate { request, backend: Some(name(backend)), in_window: false })
     }
 
     /// An operator wants a backend held out.
@@ -209,6 +241,21 @@ impl World {
     /// An operator takes a backend back.
     pub(super) fn ready(&mut self, backend: &str) -> RequestId {
         self.ask(|request| Input::Ready { request, backend: name(backend) })
+    }
+
+    /// An operator asks for a rejuvenation in a window.
+    pub(super) fn rejuvenate_in_window(&mut self) -> RequestId {
+        self.ask(|request| Input::Rejuvenate { request, backend: None, in_window: true })
+    }
+
+    /// An operator leaves no action to Baton, or again.
+    pub(super) fn maintain(&mut self, on: bool) -> RequestId {
+        self.ask(|request| Input::Maintenance { request, on })
+    }
+
+    /// The wall clock is set.
+    pub(super) fn set_clock(&mut self, unix_ms: u64) {
+        self.now.unix_ms = unix_ms;
     }
 
     /// An operator wants no automatic rejuvenation.
@@ -284,10 +331,25 @@ impl World {
         }
         self.carry_out(outputs).unwrap();
         self.checker.settled(&self.coordinator, self.now).unwrap();
+        // How it stands is known to the budget before anybody else asks.
+        if let Some(purse) = &self.purse {
+            purse.ask(&self.coordinator, self.now);
+        }
     }
 
-    /// Gives one input, as the runtime does: a step counts only if its records are on disk.
+    /// Gives one input, and then the budget's answers.
     pub(super) fn tell(&mut self, input: &Input) {
+        self.tell_once(input);
+        while let Some(leave) = self.purse.as_ref().and_then(|purse| purse.ask(&self.coordinator, self.now)) {
+            if self.coordinator.heard(&leave) {
+                break;
+            }
+            self.tell_once(&Input::Leave(leave));
+        }
+    }
+
+    /// As the runtime does: a step counts only if its records are on disk.
+    fn tell_once(&mut self, input: &Input) {
         self.trace(input);
         self.steps += 1;
         self.checker.hear(input, self.now);
@@ -340,21 +402,68 @@ impl World {
                     let ms = self.rng.random_range(1..50);
                     self.later(ms, Happening::Starts(backend));
                 }
-                Output::Stop(backend) => {
+                Output::Stop(backend, _) => {
                     let cut = (0..self.machines[&backend].flows).map(cut_flow).collect();
                     let ms = self.rng.random_range(1..200);
                     self.later(ms, Happening::Ends(backend, cut));
                 }
-                Output::Event(event) => self.events.push(event),
+                Output::Hook(call) => self.answer_hooks(&call),
+                Output::Diagnose { backend, .. } => self.answer_diagnosis(backend),
+                Output::Event(event) => {
+                    if let Some(purse) = &self.purse {
+                        purse.hear(&event)?;
+                    }
+                    self.events.push(event);
+                }
                 Output::Report(report) => self.reports.push(*report),
                 Output::Answer { request, result } => {
                     let was_open = self.unanswered.remove(&request);
                     assert!(was_open, "request {request} is answered twice, or was never made");
                     self.answers.insert(request, result);
                 }
+                Output::WarmUp { backend, instance } => self.warm_up(backend, instance),
             }
         }
         Ok(())
+    }
+
+    fn warm_up(&mut self, backend: BackendName, instance: Instance) {
+        self.machine(backend.as_str()).warm_ups += 1;
+        let failed = if self.chance(self.faults.warm_up_fails) { 10 } else { 0 };
+        let ms = self.rng.random_range(20..800);
+        let result =
+            WarmUp { through: Through::DataPath, ok: 10 - failed, failed, took_ms: ms, first_failure: None };
+        if !self.chance(self.faults.warm_up_lost) {
+            self.later(ms, Happening::Heard(Input::WarmedUp { backend, instance, result }));
+        }
+    }
+
+    fn answer_hooks(&mut self, call: &HookCall) {
+        if self.chance(self.faults.lost_answers) {
+            return;
+        }
+        let failure = self.chance(self.faults.vetoes).then(|| "exit status 1".to_owned());
+        let report = HookReport { phase: call.phase, hook: "/bin/ask".into(), took_ms: HOOK_MS, failure };
+        let late = self.latency();
+        self.later(
+            HOOK_MS + late,
+            Happening::Heard(Input::Hooked { call: call.call, reports: vec![report] }),
+        );
+    }
+
+    fn answer_diagnosis(&mut self, backend: BackendName) {
+        if self.chance(self.faults.lost_answers) {
+            return;
+        }
+        let report = DiagnosisReport {
+            command: vec!["/bin/dump".into()],
+            took_ms: DIAGNOSIS_MS,
+            exit_status: Some(0),
+            failure: None,
+            last_lines: vec!["dumped".into()],
+        };
+        let late = self.latency();
+        self.later(DIAGNOSIS_MS + late, Happening::Heard(Input::Diagnosed { backend, report }));
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -420,7 +529,8 @@ impl World {
         let machine = self.machines.get_mut(&backend).unwrap();
         if let Some(life) = &machine.life {
             machine.turns += u64::from(!life.mute);
-            let turns = machine.turns;
+            machine.asked += u64::from(self.clients_ask);
+            let (turns, flows) = (machine.turns, machine.asked);
             let result = match life {
                 Life { wedged: true, .. } => Err(Finding::TimedOut),
                 life if life.listens_at > now || flaps => Err(Finding::Refused),
@@ -433,6 +543,8 @@ impl World {
             if failed {
                 let evidence = Input::Answered { backend: backend.clone(), turns };
                 self.later(takes + late, Happening::Heard(evidence));
+                let asked = Input::Asked { backend: backend.clone(), flows };
+                self.later(takes + late, Happening::Heard(asked));
             }
             self.later(takes + late, Happening::Heard(input));
         }

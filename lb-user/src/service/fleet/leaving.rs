@@ -30,6 +30,7 @@ enum Network {
 impl Fleet {
     /// Lets go of a service that this controller has run until now.
     pub(super) fn let_go(&mut self, name: ServiceName, drain: Option<Duration>, parts: Option<Parts>) {
+        self.budget.forget(&name);
         let is_shared = self.shared.as_ref().is_some_and(|shared| shared.knows(&name));
         let network = if is_shared { Network::Shared } else { Network::Own(parts.map(Box::new)) };
         match &network {

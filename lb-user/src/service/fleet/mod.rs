@@ -9,6 +9,7 @@
 //! - Services that a reload does not change do not notice it.
 
 mod leaving;
+mod lock;
 mod notify;
 mod reload;
 mod shared;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::budget::Budget;
 use super::definition::is_embedded;
 use super::ids::NoId;
 use super::parts::open_shared;
@@ -126,6 +128,9 @@ pub struct Fleet {
     taken_up: BTreeSet<ServiceName>,
     leaving: BTreeMap<ServiceName, Leaving>,
     retry_at: Option<Now>,
+    budget: Budget,
+    /// What takes and gives back the lock of the site.
+    keepers: Vec<AbortOnDropHandle<()>>,
     _lock: Flock<fs::File>,
 }
 
@@ -137,6 +142,8 @@ impl Fleet {
         let paths = roots.plane(&options.plane);
         let locked = try_lock(&paths.run_dir(), &paths.lock())?;
         let lock = locked.ok_or_else(|| FleetError::Running(options.plane.clone()))?;
+        let identity = lock::identity(config.budget.fleet_lock.as_ref())?;
+        let budget = Budget::new(&config.budget);
         let needs_shared = config.services.iter().any(|service| !is_embedded(service));
         let shared = if needs_shared || !paths.pinned().is_empty() {
             Some(SharedPlane::open(&paths, &config)?)
@@ -154,9 +161,14 @@ impl Fleet {
             taken_up: BTreeSet::new(),
             leaving: BTreeMap::new(),
             retry_at: None,
+            budget,
+            keepers: Vec::new(),
             _lock: lock,
         };
         fleet.take_up_all().await;
+        fleet.budget.open();
+        // Not before it is known what is under way: that keeps the lock.
+        fleet.keepers = lock::keep(identity, &fleet.paths, &fleet.budget);
         fleet.let_go_of_the_rest()?;
         Ok(fleet)
     }
@@ -234,7 +246,8 @@ impl Fleet {
         }
         let mut runtime = if is_embedded(&service) {
             let (network, run_by) = (self.own_network(), Some(self.options.plane.clone()));
-            open_embedded(&self.roots, service.clone(), &network, run_by, Start::New).await?
+            open_embedded(&self.roots, service.clone(), &network, run_by, Start::New, Some(&self.budget))
+                .await?
         } else {
             let no_plane =
                 || format!("service `{}` needs a data plane on the host's interfaces", service.name);
@@ -249,7 +262,7 @@ impl Fleet {
             registration.run_by = Some(self.options.plane.clone());
             let parts = open_shared(&paths, &service, place).await?;
             registration::store(&paths, &registration)?;
-            begin(&paths, service.clone(), parts, start)?
+            begin(&paths, service.clone(), parts, start, Some(&self.budget))?
         };
         let (end, ended) = oneshot::channel();
         let name = service.name.clone();
@@ -283,6 +296,7 @@ impl Fleet {
     /// Ends a service's task; the service goes on serving.
     async fn end(&mut self, name: &ServiceName) -> Option<Box<Runtime>> {
         let running = self.running.remove(name)?;
+        self.budget.interrupt(name);
         // One that has ended already hears nothing.
         let _ = running.end.send(());
         while let Some(ended) = self.tasks.join_next().await {
@@ -310,6 +324,7 @@ impl Fleet {
                 if self.running.remove(&name).is_none() {
                     return;
                 }
+                self.budget.interrupt(&name);
                 if let Err(error) = result {
                     tracing::error!(service = %name, "{error}; it goes on serving and is taken up again");
                 }

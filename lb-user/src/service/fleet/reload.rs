@@ -45,6 +45,7 @@ impl Fleet {
             changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         };
         let removed: BTreeSet<_> = stale.iter().filter(|name| !wanted.contains_key(name)).cloned().collect();
+        self.budget.change(&config.budget);
         self.config = config;
         for name in stale {
             let drain = self.running.get(&name).map(|running| running.definition.drain.deadline);

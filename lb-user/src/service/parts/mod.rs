@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::UpError;
 use super::definition::entry;
 use super::plane::Plane;
+use super::warm_up::ClientWay;
 use crate::clock::Now;
 use crate::config;
 use crate::dataplane::Mode;
@@ -50,6 +51,8 @@ pub(super) struct Parts {
     pub(super) origin: Arc<NetnsHandle>,
     pub(super) backends: BTreeMap<BackendName, BackendParts>,
     pub(super) hops: watch::Receiver<Hops>,
+    /// How clients of this host come, if their connections can be led to a backend of our choice.
+    pub(super) client_way: Option<ClientWay>,
     /// The next hops that are in the tables.
     applied: Hops,
     /// Where replies to clients go; `None` leaves each of them to the stack.

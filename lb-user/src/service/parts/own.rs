@@ -12,6 +12,7 @@ use super::super::UpError;
 use super::super::definition::{OwnNetwork, number_of, spread_by};
 use super::super::plane::Plane;
 use super::super::registration::Registration;
+use super::super::warm_up::ClientWay;
 use super::{BackendParts, Parts};
 use crate::config::{self, Backend, Process};
 use crate::dataplane::{self, AttachPoint, Dataplane, Mode, Sizes, XdpProgram};
@@ -92,6 +93,7 @@ pub(in crate::service) async fn open(
         origin: Arc::new(NetnsHandle::open(&topology.balancer_netns)?),
         backends: drivers(&paths, owned, registration, &topology)?,
         hops: hops::watch(&topology.balancer_netns, targets)?,
+        client_way: ClientWay::of(service, &paths),
         applied: Hops::default(),
         uplink: Some(uplink),
         mode: network.mode,

@@ -14,7 +14,7 @@ use super::{BackendParts, Parts};
 use crate::config::{self, CommandDriver as Commands, Restart};
 use crate::dataplane::Mode;
 use crate::driver::Driver;
-use crate::driver::command::{Actions, CommandDriver};
+use crate::driver::command::{Actions, CommandDriver, Higher};
 use crate::names::{BackendName, ServiceName};
 use crate::net::hops::{self, Hops};
 use crate::net::netns::NetnsHandle;
@@ -57,6 +57,7 @@ pub(in crate::service) async fn open(
         plane: place.plane,
         id: place.id,
         hops: hops::watch(place.netns.path(), targets)?,
+        client_way: None,
         origin: place.netns,
         backends,
         applied: Hops::default(),
@@ -79,7 +80,7 @@ fn parts_of(
     place: &Place,
 ) -> BackendParts {
     let (actions, pid_file, timeout) = match &backend.driver {
-        config::Driver::Command(Commands { restart, pid_file, timeout }) => {
+        config::Driver::Command(Commands { restart, pid_file, timeout, higher: _ }) => {
             let actions = match restart.clone() {
                 Restart::StopStart { stop, start } => Actions::StopStart { stop, start },
                 Restart::Once(command) => Actions::Restart(command),
@@ -96,6 +97,10 @@ fn parts_of(
         backend: backend.name.clone(),
         address: backend.address,
         actions,
+        higher: match &backend.driver {
+            config::Driver::Command(commands) => commands.higher.clone(),
+            _ => Higher::default(),
+        },
         pid_file,
         timeout,
     };

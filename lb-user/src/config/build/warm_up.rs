@@ -1,0 +1,63 @@
+//! From `[service.warm_up]` to a [`WarmUp`].
+
+use super::super::finding::Findings;
+use super::super::read::Fields;
+use super::super::types::{Protocol, WarmUp};
+use crate::check::{Check, HttpCheck, TlsCheck};
+
+/// The warm-up that this table is, for a service of this protocol, if there is one and it is right.
+pub(super) fn warm_up(
+    fields: &Fields,
+    protocol: Option<Protocol>,
+    findings: &mut Findings<'_>,
+) -> Option<WarmUp> {
+    let requests: u32 = fields.count("requests")?;
+    if requests == 0 {
+        return None;
+    }
+    if protocol == Some(Protocol::Udp) {
+        let help = "leave `requests` out: what would count as an answer to a datagram is not known";
+        findings.error(&fields.at("requests"), "a service over UDP cannot be warmed up", help);
+        return None;
+    }
+    let (timeout, deadline) = (fields.duration("timeout")?, fields.duration("deadline")?);
+    if timeout > deadline {
+        let help = "make `timeout` at most `deadline`";
+        findings.error(&fields.at("timeout"), "one request may take longer than all of them", help);
+        return None;
+    }
+    let what = what(fields)?;
+    if let Err(error) = what.validate() {
+        // Their messages end with what to do.
+        let text = error.to_string();
+        let (message, help) = text.split_once(": ").unwrap_or((&text, "see `baton config example`"));
+        findings.error(&fields.span, message, help);
+        return None;
+    }
+    Some(WarmUp {
+        requests,
+        what,
+        concurrency: fields.count("concurrency")?,
+        timeout,
+        deadline,
+        pass_percent: fields.count("pass_percent")?,
+    })
+}
+
+fn what(fields: &Fields) -> Option<Check> {
+    let kind = fields.text("type")?;
+    if kind == "tcp" {
+        return Some(Check::Tcp);
+    }
+    // It is the operator's own backend, whose certificate is what clients and checks look at.
+    let any_certificate = TlsCheck { verify: false, ..TlsCheck::default() };
+    Some(Check::Http(HttpCheck {
+        tls: (kind == "https").then_some(any_certificate),
+        method: fields.text("method")?.to_owned(),
+        path: fields.text("path")?.to_owned(),
+        host: fields.text("host").map(str::to_owned),
+        headers: fields.pairs("headers")?.to_vec(),
+        status: fields.statuses("status")?.to_vec(),
+        body: None,
+    }))
+}

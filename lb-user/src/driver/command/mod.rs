@@ -1,0 +1,344 @@
+//! Backends that run elsewhere or under somebody else: an operator's own commands restart them, or systemd, or
+//! nobody does.
+//!
+//! What always holds:
+//! - A backend that is found running is taken as it is. A command that starts it is run only after Baton has
+//!   stopped it, or has seen it end.
+//! - A command that takes too long is killed, and has failed.
+//! - Which life runs is on disk, so that the next controller does not take an old life for a new one.
+
+mod error;
+mod machine;
+mod unit;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant as Deadline, sleep};
+
+use super::lives;
+use crate::clock::Now;
+use crate::documents;
+use crate::names::{BackendName, ServiceName};
+use crate::program::{self, Failure, Job, Leaves, Subject};
+use crate::recovery::{Instance, Step};
+
+pub use error::CommandError;
+pub use machine::Higher;
+use unit::{Unit, systemctl, unit_state};
+
+/// The life that runs or was the last one.
+const LIFE: &str = "life.json";
+/// What the last command printed.
+const OUTPUT: &str = "command.log";
+/// Lines of a failed command's output that its error repeats.
+const ERROR_LINES: usize = 3;
+/// How often a process is looked for that a command has started or stopped.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Who restarts a backend, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actions {
+    /// Somebody else, whenever they like.
+    Manual,
+    /// One command that ends the backend and starts it again.
+    Restart(Vec<String>),
+    /// Two commands.
+    StopStart {
+        /// Ends it, and returns when it has ended.
+        stop: Vec<String>,
+        /// Starts it, and returns when it runs.
+        start: Vec<String>,
+    },
+    /// systemd, on this machine.
+    Systemd {
+        /// The unit's name.
+        unit: String,
+    },
+}
+
+/// What is kept of a life.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Life {
+    instance: Instance,
+    /// Baton has ended it, so the next start has to run a command.
+    stopped: bool,
+    /// It was ended with its machine, which brings up the next one by itself.
+    #[serde(default)]
+    returns: bool,
+    /// The boot of the machine in which it began, as `boot_id` told it.
+    #[serde(default)]
+    boot: Option<String>,
+}
+
+/// One backend that others start and stop.
+#[derive(Clone, Debug)]
+pub struct CommandDriver {
+    /// Where its files are.
+    pub dir: PathBuf,
+    /// The service; commands find it in `BATON_SERVICE`.
+    pub service: ServiceName,
+    /// The backend; commands find it in `BATON_BACKEND`.
+    pub backend: BackendName,
+    /// Where it listens; commands find it in `BATON_ADDRESS` and `BATON_PORT`.
+    pub address: SocketAddr,
+    /// Who restarts it.
+    pub actions: Actions,
+    /// What is done if that does not help.
+    pub higher: Higher,
+    /// File that holds its process id.
+    pub pid_file: Option<PathBuf>,
+    /// How long a command may take.
+    pub timeout: Duration,
+}
+
+impl CommandDriver {
+    /// Begins a life: finds the one that runs, or has it started.
+    pub async fn start(&self) -> Result<Instance, CommandError> {
+        let last = self.life();
+        if last.as_ref().is_none_or(|life| !life.stopped)
+            && let Some(instance) = self.find_running(last.as_ref()).await?
+        {
+            return self.begin(instance).await;
+        }
+        let old = last.as_ref().map(|life| life.instance);
+        if let Some(step) = last.as_ref().filter(|life| life.returns).and_then(|_| self.higher.returning()) {
+            let instance = self.await_process(step, old).await?;
+            return self.begin(instance).await;
+        }
+        let command = match &self.actions {
+            // Whether somebody has restarted it meanwhile, nobody knows.
+            Actions::Manual => return self.begin(old.unwrap_or_else(unknown_process)).await,
+            Actions::Restart(command) | Actions::StopStart { start: command, .. } => command.clone(),
+            Actions::Systemd { unit } => systemctl(&["start", unit]),
+        };
+        self.run(&command).await?;
+        let instance = self.await_process(&command, old).await?;
+        self.begin(instance).await
+    }
+
+    /// Ends the life that runs, by this step. Nothing is run for a graceful restart of a backend whose one
+    /// command restarts it: its start does.
+    pub async fn end(&self, step: Step) -> Result<(), CommandError> {
+        let last = self.life();
+        let commands = match (step, &self.actions) {
+            (Step::Reboot | Step::Recreate, _) => return self.end_machine(step, last).await,
+            (Step::Graceful, Actions::Manual | Actions::Restart(_)) => Vec::new(),
+            (Step::Graceful, Actions::StopStart { stop, .. }) => vec![stop.clone()],
+            (Step::Graceful, Actions::Systemd { unit }) => vec![systemctl(&["stop", unit])],
+            (Step::Restart, Actions::Systemd { unit }) => {
+                // The second one keeps systemd from starting it again by itself.
+                vec![systemctl(&["kill", "--signal=KILL", unit]), systemctl(&["stop", unit])]
+            }
+            (Step::Restart, _) => vec![self.higher.kill.clone().ok_or(CommandError::NoStep(step))?],
+        };
+        let known = last.as_ref().map(|life| life.instance).filter(|instance| instance.is_known());
+        for command in &commands {
+            match self.run(command).await {
+                // Many commands fail if there is nothing to stop: what was wanted of them is so.
+                Err(error @ CommandError::Failed { .. }) if known.is_some_and(|l| !lives::is_alive(l)) => {
+                    tracing::debug!(backend = %self.backend, %error, "what was to be stopped has ended");
+                }
+                ended => ended?,
+            }
+        }
+        if let (Some(command), Some(life)) = (commands.last(), last.as_ref()) {
+            self.await_end(command, life.instance).await?;
+        }
+        self.note_end(last, false)
+    }
+
+    fn note_end(&self, last: Option<Life>, returns: bool) -> Result<(), CommandError> {
+        let instance = last.as_ref().map_or_else(unknown_process, |life| life.instance);
+        self.keep(&Life { instance, stopped: true, returns, boot: last.and_then(|life| life.boot) })
+    }
+
+    /// The life that runs; one without a known process runs until it is stopped.
+    pub fn alive(&self) -> Option<Instance> {
+        let life = self.life().filter(|life| !life.stopped)?;
+        (!life.instance.is_known() || lives::is_alive(life.instance)).then_some(life.instance)
+    }
+
+    /// Waits for the end of a life; without a known process for ever.
+    pub async fn ended(&self, instance: Instance) -> String {
+        if !instance.is_known() {
+            return std::future::pending().await;
+        }
+        lives::wait_for_end(instance).await;
+        "ended; whoever started it knows how".to_owned()
+    }
+
+    /// The known process and everything below it.
+    pub fn processes(&self) -> Vec<u32> {
+        let root = self.alive().filter(|instance| instance.is_known());
+        let below = |root: Instance| lives::descendants(root.pid).into_iter().map(|member| member.life.pid);
+        root.into_iter().flat_map(|root| std::iter::once(root.pid).chain(below(root))).collect()
+    }
+
+    /// The last lines that a command printed.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        program::last_lines(&self.dir.join(OUTPUT), count)
+    }
+
+    /// Whether Baton can have it restarted.
+    pub fn restarts(&self) -> bool {
+        self.actions != Actions::Manual
+    }
+
+    /// The life that runs without our doing; without any way to know, that of the last time, or a first one.
+    async fn find_running(&self, last: Option<&Life>) -> Result<Option<Instance>, CommandError> {
+        if self.tells_process() {
+            return self.process().await;
+        }
+        Ok(Some(last.map_or_else(unknown_process, |life| life.instance)))
+    }
+
+    fn tells_process(&self) -> bool {
+        self.pid_file.is_some() || matches!(self.actions, Actions::Systemd { .. })
+    }
+
+    /// The process that runs, as the file or systemd tells it.
+    async fn process(&self) -> Result<Option<Instance>, CommandError> {
+        if let Some(path) = &self.pid_file {
+            let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+            return Ok(pid.and_then(lives::find).map(|member| member.life));
+        }
+        let Actions::Systemd { unit } = &self.actions else { return Ok(None) };
+        self.run(&systemctl(&["show", "--property=ActiveState", "--property=MainPID", unit])).await?;
+        Ok(match unit_state(&self.last_lines(2)) {
+            Unit::Process(pid) => lives::find(pid).map(|member| member.life),
+            Unit::Active => Some(self.unit_life()),
+            Unit::Inactive => None,
+        })
+    }
+
+    /// The life of a unit that has no main process.
+    fn unit_life(&self) -> Instance {
+        let kept = self.life().filter(|life| !life.stopped && !life.instance.is_known());
+        kept.map_or_else(unknown_process, |life| life.instance)
+    }
+
+    /// The process that `command` has started, another one than `old`.
+    async fn await_process(
+        &self,
+        command: &[String],
+        old: Option<Instance>,
+    ) -> Result<Instance, CommandError> {
+        if !self.tells_process() {
+            return Ok(unknown_process());
+        }
+        let deadline = Deadline::now() + self.timeout;
+        loop {
+            if let Some(found) = self.process().await?.filter(|found| Some(*found) != old) {
+                return Ok(found);
+            }
+            if Deadline::now() > deadline {
+                let source_of_pid = match &self.pid_file {
+                    Some(path) => path.display().to_string(),
+                    None => "systemd".to_owned(),
+                };
+                return Err(CommandError::NoProcess { command: command.join(" "), source_of_pid });
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits for the end of a life, if its process is known.
+    async fn await_end(&self, command: &[String], life: Instance) -> Result<(), CommandError> {
+        let deadline = Deadline::now() + self.timeout;
+        while life.is_known() && lives::is_alive(life) {
+            if Deadline::now() > deadline {
+                return Err(CommandError::StillRunning { command: command.join(" "), pid: life.pid });
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Runs a command to its end. Its output goes to a file, which a daemon that it leaves may keep open.
+    async fn run(&self, command: &[String]) -> Result<(), CommandError> {
+        let path = self.dir.join(OUTPUT);
+        fs::create_dir_all(&self.dir).map_err(failed(&path))?;
+        let subject = self.subject();
+        let job = Job { leaves: Leaves::Daemons(&path), ..self.job(command, &subject) };
+        let ended = job.run().await.map_err(|failure| self.no_status(command, failure))?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        Err(CommandError::Failed {
+            command: command.join(" "),
+            status: ended.status,
+            output: quoted(&self.last_lines(ERROR_LINES)),
+        })
+    }
+
+    fn job<'a>(&self, command: &'a [String], subject: &'a Subject) -> Job<'a> {
+        Job {
+            command,
+            subject,
+            variables: &[],
+            input: &[],
+            leaves: Leaves::Nothing,
+            netns: None,
+            limit: self.timeout,
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        Subject {
+            service: Some(self.service.clone()),
+            backend: Some(self.backend.clone()),
+            address: self.address,
+        }
+    }
+
+    fn no_status(&self, command: &[String], failure: Failure) -> CommandError {
+        match failure {
+            Failure::NotRun(source) => {
+                CommandError::NotRun { program: command.first().cloned().unwrap_or_default(), source }
+            }
+            Failure::TimedOut => CommandError::TimedOut { command: command.join(" "), limit: self.timeout },
+        }
+    }
+
+    fn life(&self) -> Option<Life> {
+        documents::read(&self.dir.join(LIFE)).ok()
+    }
+
+    async fn begin(&self, instance: Instance) -> Result<Instance, CommandError> {
+        let boot = match &self.higher.boot_id {
+            Some(command) => self.boot(command).await.ok(),
+            None => None,
+        };
+        self.keep(&Life { instance, stopped: false, returns: false, boot })?;
+        Ok(instance)
+    }
+
+    fn keep(&self, life: &Life) -> Result<(), CommandError> {
+        let path = self.dir.join(LIFE);
+        let written = fs::create_dir_all(&self.dir).and_then(|()| documents::write(&path, life));
+        written.map_err(failed(&path))
+    }
+}
+
+/// The last lines of a failed command, as they follow its status.
+fn quoted(lines: &[String]) -> String {
+    if lines.is_empty() { String::new() } else { format!(": {}", lines.join(" / ")) }
+}
+
+/// A new life of which no process is known: it is told from others by when it began.
+fn unknown_process() -> Instance {
+    Instance { pid: 0, start_ticks: Now::read().boot_ms }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
+    let path = path.to_owned();
+    move |source| CommandError::Files { path, source }
+}
+
+#[cfg(test)]
+mod tests;

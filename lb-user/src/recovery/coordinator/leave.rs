@@ -1,0 +1,127 @@
+//! Leave to begin: operators' rejuvenations that wait, windows, and the budget.
+//!
+//! What a service wants to begin is found anew at each step. What it may begin is told it from outside, and counts
+//! only for as long as it wants the same.
+
+use super::Coordinator;
+use crate::clock::Now;
+use crate::names::BackendName;
+use crate::recovery::budget::{Leave, Need, Wish};
+use crate::recovery::message::{Output, RequestId};
+use crate::recovery::report::Reason;
+use crate::recovery::window::Openness;
+
+/// An operator's rejuvenation that has not begun.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) request: RequestId,
+    pub(super) backend: Option<BackendName>,
+    pub(super) in_window: bool,
+}
+
+impl Coordinator {
+    /// What this service needs of the budget, as of the last step.
+    pub fn need(&self) -> Need {
+        match (&self.cycle, &self.wish) {
+            (Some(cycle), _) => {
+                Need::UnderWay { backend: cycle.from.clone(), planned: cycle.reason.is_planned() }
+            }
+            (None, Some(wish)) => Need::Begin(wish.clone()),
+            (None, None) => Need::Nothing,
+        }
+    }
+
+    /// What a rejuvenation that is wanted waits for, for people.
+    pub fn waits(&self) -> Option<&str> {
+        self.waits.as_deref()
+    }
+
+    pub(super) fn requested(&mut self, pending: Pending) {
+        let why = match &self.pending {
+            Some(_) => {
+                Some("a rejuvenation that an operator asked for waits already: `baton status` says for what")
+            }
+            None if self.maintenance => Some("the service is in maintenance: end that first"),
+            None => None,
+        };
+        match why {
+            Some(why) => {
+                self.out.push(Output::Answer { request: pending.request, result: Err(why.to_owned()) });
+            }
+            None => self.pending = Some(pending),
+        }
+    }
+
+    /// Begins what an operator has asked for, as soon as it may.
+    pub(super) fn watch_request(&mut self, now: Now) {
+        let Some(Pending { request, backend, in_window }) = self.pending.clone() else { return };
+        let (from, to) = match self.whom_to_renew(backend, now) {
+            Ok(found) => found,
+            Err(why) => {
+                self.pending = None;
+                return self.out.push(Output::Answer { request, result: Err(why) });
+            }
+        };
+        if let Some(why) = self.why_closed(now).filter(|_| in_window) {
+            return self.wait(Reason::Operator, why);
+        }
+        if self.has_leave(&from, &Reason::Operator) && self.hooks_consent(&from, &Reason::Operator, true, now)
+        {
+            self.pending = None;
+            self.begin_cycle(&from, to.as_ref(), Reason::Operator, Some(request), now);
+        }
+    }
+
+    /// Whether what a rule wants may begin at this moment; else it is said, once, what that waits for.
+    pub(super) fn may_begin(&mut self, from: &BackendName, reason: &Reason, now: Now) -> bool {
+        let breaks = self.policy.ceiling_breaks_window && matches!(reason, Reason::Ceiling { .. });
+        if let Some(why) = self.why_closed(now).filter(|_| !breaks) {
+            self.wait(reason.clone(), why);
+            return false;
+        }
+        // Who is refused by hooks holds up nobody else meanwhile.
+        !self.is_vetoed(now) && self.has_leave(from, reason)
+    }
+
+    fn why_closed(&self, now: Now) -> Option<String> {
+        match self.policy.openness(now) {
+            Openness::Always | Openness::Open { .. } => None,
+            Openness::Closed { when, .. } => Some(format!("for the next window, {when}")),
+        }
+    }
+
+    fn has_leave(&mut self, from: &BackendName, reason: &Reason) -> bool {
+        if !self.policy.asks {
+            return true;
+        }
+        let wish = Wish { backend: from.clone(), by_operator: *reason == Reason::Operator };
+        // It stays wanted for as long as hooks think about it.
+        self.wish = Some(wish.clone());
+        let known = self.leave.as_ref().filter(|(wanted, _)| *wanted == wish).map(|(_, leave)| leave.clone());
+        if known == Some(Leave::Granted) {
+            return true;
+        }
+        if let Some(Leave::Waits(why)) = known {
+            self.wait(reason.clone(), why);
+        }
+        false
+    }
+
+    /// The answer to what was wanted at the last step.
+    pub(super) fn hear_leave(&mut self, leave: Leave) {
+        self.leave = self.wish.clone().map(|wish| (wish, leave));
+    }
+
+    /// Whether this is the answer that it has had already.
+    pub fn heard(&self, leave: &Leave) -> bool {
+        self.leave.as_ref().is_some_and(|(_, known)| known == leave)
+    }
+
+    /// What is not wanted any more needs no leave.
+    pub(super) fn forget_leave(&mut self) {
+        if self.cycle.is_some() {
+            self.wish = None;
+        }
+        self.leave = self.leave.take().filter(|(wanted, _)| self.wish.as_ref() == Some(wanted));
+    }
+}

@@ -1,0 +1,78 @@
+//! What the checker of the invariants knows of a backend, by what the coordinator was told.
+
+use crate::clock::Now;
+use crate::recovery::message::Instance;
+use crate::recovery::policy::Policy;
+
+/// What the coordinator can know of a backend.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) life: Option<Instance>,
+    pub(super) passed: u32,
+    pub(super) failed: u32,
+    pub(super) last_pass: Option<Now>,
+    /// The failed checks in a row found silence, and nothing else.
+    pub(super) silent: bool,
+    /// What it had answered when the first of them failed, and when the last one did.
+    pub(super) turns: Option<(u64, u64)>,
+    /// Flows that clients had begun with it then.
+    pub(super) asked: Option<(u64, u64)>,
+    /// The results of its checks since it last came up from a fall, as far as a window of the policy counts them.
+    pub(super) recent: Vec<bool>,
+    /// When it fell, if it has not risen since.
+    pub(super) fell_at: Option<Now>,
+    /// Since when it has not been ready, if it is not.
+    pub(super) unready_since: Option<Now>,
+    /// Flows in the last scan.
+    pub(super) open: Option<u64>,
+    /// A stop was ordered and not answered yet.
+    pub(super) stopping: bool,
+    /// It was taken out on purpose and is not ready again.
+    pub(super) out: bool,
+    /// Whether this life was warmed up or has served, or its warm-up has failed.
+    pub(super) warm: Option<bool>,
+    /// When its warm-up was ordered, until it is heard of.
+    pub(super) warming_since: Option<Now>,
+}
+
+impl Known {
+    pub(super) fn new(life: Option<Instance>, now: Now) -> Self {
+        Self {
+            life,
+            passed: 0,
+            failed: 0,
+            last_pass: None,
+            silent: false,
+            turns: None,
+            asked: None,
+            recent: Vec::new(),
+            fell_at: None,
+            unready_since: Some(now),
+            open: None,
+            stopping: false,
+            out: false,
+            warm: None,
+            warming_since: None,
+        }
+    }
+}
+
+impl Known {
+    /// Its last check failed, and enough did; or fewer, while clients asked in vain.
+    pub(super) fn has_fallen(&self, policy: &Policy) -> bool {
+        let same = |seen: Option<(u64, u64)>| seen.map(|(first, last)| first == last);
+        let in_vain = self.silent && same(self.turns) == Some(true) && same(self.asked) == Some(false);
+        let soon = in_vain && self.failed >= policy.fall_ignored;
+        !policy.shadow.checks
+            && self.failed > 0
+            && (self.fell_at.is_some() || self.fails_often(policy) || soon)
+    }
+
+    pub(super) fn fails_often(&self, policy: &Policy) -> bool {
+        let often = policy.fall_window.is_some_and(|window| {
+            let last = self.recent.iter().rev().take(window.checks as usize);
+            last.filter(|passed| !**passed).count() >= window.failures as usize
+        });
+        self.failed >= policy.fall || self.failed > 0 && often
+    }
+}

@@ -1,0 +1,175 @@
+//! Posts a document to an address of the operator's, over HTTP/1.1 with or without TLS.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{Method, Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{sleep, timeout};
+
+use crate::check::{TlsCheck, TlsClient};
+
+/// So much of an answer's body is waited for, in bytes.
+const BODY_BYTES: usize = 64 << 10;
+
+/// Posts JSON until a status of 2xx answers, at most `retries` times more, `wait` apart; each attempt has `limit`.
+pub(super) async fn post(
+    url: &str,
+    document: &[u8],
+    limit: Duration,
+    retries: u32,
+    wait: Duration,
+) -> Result<(), String> {
+    let mut left = retries;
+    loop {
+        let attempt = timeout(limit, attempt(url, document)).await;
+        let late = || Err(format!("no answer within {}", humantime::format_duration(limit)));
+        match attempt.unwrap_or_else(|_| late()) {
+            Err(why) if left == 0 => {
+                return Err(if retries > 0 { format!("{why} ({retries} retries)") } else { why });
+            }
+            Err(why) => tracing::debug!(url, why, "a webhook is tried again"),
+            Ok(()) => return Ok(()),
+        }
+        left -= 1;
+        sleep(wait).await;
+    }
+}
+
+async fn attempt(url: &str, document: &[u8]) -> Result<(), String> {
+    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
+    let authority = uri.authority().ok_or("the URL has no host")?;
+    let is_tls = uri.scheme_str() == Some("https");
+    let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(HOST, authority.as_str())
+        .header(CONNECTION, "close")
+        .header(CONTENT_TYPE, "application/json")
+        .header(USER_AGENT, "baton-hook")
+        .body(Full::new(Bytes::copy_from_slice(document)))
+        .map_err(|error| error.to_string())?;
+    let stream = connect(host, port).await?;
+    if !is_tls {
+        return converse(stream, request).await;
+    }
+    let address = stream.peer_addr().map_err(|error| error.to_string())?;
+    let tls = TlsCheck::default();
+    let client = TlsClient::prepare(&tls, Some(authority.as_str()), address).await;
+    let client = client.map_err(|finding| finding.to_string())?;
+    let stream = client.shake_hands(&tls, stream).await.map_err(|finding| finding.to_string())?;
+    converse(stream, request).await
+}
+
+/// A connection to the first address of a host that takes one.
+async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let addresses =
+        lookup_host((host, port)).await.map_err(|error| format!("cannot resolve {host}: {error}"))?;
+    let mut why = format!("{host} has no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = format!("{address}: {error}"),
+        }
+    }
+    Err(why)
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Full<Bytes>>,
+) -> Result<(), String> {
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (exchange, connection) = (pin!(exchange(sender, request)), pin!(connection));
+    // Both in this one future, so that nothing is left when it ends.
+    match select(exchange, connection).await {
+        Either::Left((result, _)) => result,
+        // What came in before the connection ended still counts.
+        Either::Right((_, exchange)) => exchange.await,
+    }
+}
+
+async fn exchange(mut sender: SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<(), String> {
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let status = response.status();
+    // One that is read to its end is closed without a reset; what the body says is of no interest.
+    let _ = Limited::new(response.into_body(), BODY_BYTES).collect().await;
+    if status.is_success() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const NO_WAIT: Duration = Duration::ZERO;
+
+    /// A server that gives each of these answers once, and returns the requests.
+    async fn serve(answers: &'static [&'static str]) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/told?by=baton", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = String::new();
+                while !request.ends_with('}') {
+                    let mut bytes = [0; 1024];
+                    let length = stream.read(&mut bytes).await.unwrap();
+                    assert_ne!(length, 0, "the request broke off: {request}");
+                    request.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                requests.push(request);
+            }
+            requests
+        });
+        (url, served)
+    }
+
+    const NO: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    const YES: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_document_is_posted_until_it_is_taken() {
+        let (url, served) = serve(&[NO, YES]).await;
+        assert_eq!(post(&url, br#"{"call":1}"#, PATIENCE, 1, NO_WAIT).await, Ok(()));
+        let requests = served.await.unwrap();
+        assert_eq!(requests.len(), 2);
+        assert!(requests[1].starts_with("POST /told?by=baton HTTP/1.1\r\n"), "{}", requests[1]);
+        assert!(requests[1].contains("content-type: application/json\r\n"), "{}", requests[1]);
+        assert!(requests[1].ends_with("\r\n\r\n{\"call\":1}"), "{}", requests[1]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_takes_says_why() {
+        let (url, served) = serve(&[NO, NO]).await;
+        let why = post(&url, b"{}", PATIENCE, 1, NO_WAIT).await;
+        assert_eq!(why, Err("status 503 (1 retries)".to_owned()));
+        served.await.unwrap();
+        let why = post(&url, b"{}", PATIENCE, 0, NO_WAIT).await.unwrap_err();
+        assert!(why.contains("refused"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn one_that_never_answers_is_given_up() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let why = post(&url, b"{}", Duration::from_millis(50), 0, NO_WAIT).await;
+        assert_eq!(why, Err("no answer within 50ms".to_owned()));
+    }
+}
