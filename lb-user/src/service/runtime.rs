@@ -122,16 +122,8 @@ impl Runtime {
         let paces =
             Paces::new(service.check.watch.slow, 2 * policy.check_period_ms + policy.check_timeout_ms);
         let mut watchers = JoinSet::new();
-        let samples = parts
-            .backends
-            .iter()
-            .map(|(name, backend)| {
-                let origin = &parts.origin;
-                let heard = tasks::Reporters { inputs: &reporter, checks: &checked };
-                let samples = tasks::watch_backend(name, backend, &service, origin, heard, &mut watchers);
-                (name.clone(), samples)
-            })
-            .collect();
+        let heard = tasks::Reporters { inputs: &reporter, checks: &checked };
+        let samples = tasks::watch_all(&parts, &service, heard, &mut watchers);
         let up_before = (start == Start::MustComeUp).then(|| now.plus_ms(policy.ready_deadline_ms));
         let mut runtime = Self {
             service,

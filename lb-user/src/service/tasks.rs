@@ -1,5 +1,6 @@
 //! The tasks that watch a backend and tell the runtime what they see.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::definition::millis;
-use super::parts::BackendParts;
+use super::parts::{BackendParts, Parts};
 use super::watch::{CheckEnd, Seen, without_prober};
 use crate::check::{self, Judge, Rule, Target, Timing};
 use crate::clock::Now;
@@ -36,8 +37,23 @@ const CHECK_JITTER_PERCENT: u8 = 10;
 /// How often new output of the commands is looked for.
 const OUTPUT_PERIOD: Duration = Duration::from_millis(100);
 
+/// Starts the tasks that watch all backends of a service, as [`watch_backend`] does for one.
+pub(super) fn watch_all(
+    parts: &Parts,
+    service: &config::Service,
+    reporters: Reporters<'_>,
+    watchers: &mut JoinSet<()>,
+) -> BTreeMap<BackendName, watch::Receiver<Option<probe::Sample>>> {
+    let mut samples = BTreeMap::new();
+    for (name, backend) in &parts.backends {
+        let watched = watch_backend(name, backend, service, &parts.origin, reporters, watchers);
+        samples.insert(name.clone(), watched);
+    }
+    samples
+}
+
 /// Starts the tasks that watch one backend; they end when `watchers` is dropped. The receiver gets each sample.
-pub(super) fn watch_backend(
+fn watch_backend(
     name: &BackendName,
     parts: &BackendParts,
     service: &config::Service,

@@ -1,6 +1,8 @@
 //! The world round the coordinator: processes, flows, the journal's disk and the kernel's word, with a clock
 //! that only the test moves. It carries out what is ordered as the service's runtime does.
 
+mod operator;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::SmallRng;
@@ -221,58 +223,6 @@ impl World {
             instance: life.instance,
             status: "killed by signal 9".into(),
         });
-    }
-
-    /// An operator asks for a rejuvenation.
-    pub(super) fn rejuvenate(&mut self) -> RequestId {
-        self.ask(|request| Input::Rejuvenate { request, backend: None, in_window: false })
-    }
-
-    /// An operator asks for a rejuvenation of one backend.
-    pub(super) fn rejuvenate_one(&mut self, backend: &str) -> RequestId {
-        self.ask(|request| Input::Rejuvenate { request, backend: Some(name(backend)), in_window: false })
-    }
-
-    /// An operator wants a backend held out.
-    pub(super) fn drain(&mut self, backend: &str) -> RequestId {
-        self.ask(|request| Input::Drain { request, backend: name(backend) })
-    }
-
-    /// An operator takes a backend back.
-    pub(super) fn ready(&mut self, backend: &str) -> RequestId {
-        self.ask(|request| Input::Ready { request, backend: name(backend) })
-    }
-
-    /// An operator asks for a rejuvenation in a window.
-    pub(super) fn rejuvenate_in_window(&mut self) -> RequestId {
-        self.ask(|request| Input::Rejuvenate { request, backend: None, in_window: true })
-    }
-
-    /// An operator leaves no action to Baton, or again.
-    pub(super) fn maintain(&mut self, on: bool) -> RequestId {
-        self.ask(|request| Input::Maintenance { request, on })
-    }
-
-    /// The wall clock is set.
-    pub(super) fn set_clock(&mut self, unix_ms: u64) {
-        self.now.unix_ms = unix_ms;
-    }
-
-    /// An operator wants no automatic rejuvenation.
-    pub(super) fn pause(&mut self) -> RequestId {
-        self.ask(|request| Input::Pause { request })
-    }
-
-    /// An operator leaves rejuvenations to the rules.
-    pub(super) fn resume_rules(&mut self) -> RequestId {
-        self.ask(|request| Input::Resume { request })
-    }
-
-    fn ask(&mut self, input: impl FnOnce(RequestId) -> Input) -> RequestId {
-        self.requests += 1;
-        self.unanswered.insert(self.requests);
-        self.tell(&input(self.requests));
-        self.requests
     }
 
     /// The report that answered a request.
