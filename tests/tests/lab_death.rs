@@ -82,6 +82,18 @@ impl Moody {
         kill(Pid::from_raw(self.pid), signal).unwrap();
     }
 
+    /// Stops all its threads, and returns once they have: a thread on another CPU may answer yet until then.
+    fn stop(&self) {
+        self.send(Signal::SIGSTOP);
+        eventually("all its threads have stopped", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+            threads.flatten().all(|thread| {
+                let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+                status.lines().any(|line| line.starts_with("State:\tT"))
+            })
+        });
+    }
+
     /// A client with an open connection asks right after `strike`, and new ones try meanwhile. How long the
     /// first one hangs until it hears of the death, and until new connections are answered elsewhere.
     fn measure(&self, what: &str, strike: impl FnOnce()) -> (Duration, Duration) {
@@ -165,7 +177,7 @@ fn a_killed_process_is_known_at_once() {
 #[test]
 fn a_stopped_process_is_declared_dead_and_killed() {
     let moody = Moody::up(&[]);
-    let (hang, elsewhere) = moody.measure("SIGSTOP", || moody.send(Signal::SIGSTOP));
+    let (hang, elsewhere) = moody.measure("SIGSTOP", || moody.stop());
     assert!(hang < NOTICED && elsewhere < NOTICED, "{hang:?}, {elsewhere:?}");
     assert_eq!(moody.assert_restarted("no client was answered since"), 1);
 }
