@@ -51,7 +51,10 @@ impl Coordinator {
             }
             self.renew_ejected(now);
         } else {
-            for name in self.names_where(|b| b.is_ejected() && b.has_fallen(&self.policy)) {
+            let mut able = self.names_where(|b| b.is_ejected() && b.has_fallen(&self.policy));
+            // In maintenance the dead are not restarted, and they serve nobody.
+            able.retain(|name| !self.is_dead(name, now));
+            for name in able {
                 self.join(&name, Some("too few pass their checks, so all who live serve".into()), now);
             }
         }
