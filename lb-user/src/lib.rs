@@ -17,6 +17,7 @@ pub mod load;
 pub mod names;
 pub mod net;
 pub mod paths;
+mod post;
 pub mod probe;
 mod program;
 pub mod recovery;

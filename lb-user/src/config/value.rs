@@ -174,7 +174,7 @@ fn both(
 }
 
 /// Whether a request can be sent there. Credentials belong to no file that others read.
-fn is_url(text: &str) -> bool {
+pub(super) fn is_url(text: &str) -> bool {
     text.parse::<Uri>().is_ok_and(|uri| {
         let host =
             uri.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));

@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use http::Uri;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::keys::Kind;
 use super::types::Share;
 use super::units::{self, Problem};
-use super::value::{Problems, Value, not_a_text};
+use super::value::{Problems, Value, is_url, not_a_text};
 use crate::recovery::window::{DAILY, Zone};
 
 /// Longest name of a machine.
@@ -22,11 +21,7 @@ pub(super) fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
         right.then(|| Value::Text(text.to_owned())).ok_or_else(wrong)
     };
     match kind {
-        Kind::ServerUrl => {
-            let url =
-                text.parse::<Uri>().ok().filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
-            is(url.is_some_and(|url| url.query().is_none() && !text.contains('#')), "no URL of a server")
-        }
+        Kind::ServerUrl => is(is_url(text) && !text.contains(['?', '#']), "no URL of a server"),
         Kind::Group => {
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
             is(!text.is_empty() && text.bytes().all(legal), "no group")

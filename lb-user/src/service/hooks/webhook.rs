@@ -1,23 +1,14 @@
-//! Posts a document to an address of the operator's, over HTTP/1.1 with or without TLS.
+//! Posts a document to an address of the operator's until it is taken.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{Either, select};
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{Method, Request, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use http::HeaderMap;
+use http::header::{HeaderValue, USER_AGENT};
 use tokio::time::{sleep, timeout};
 
-use crate::check::{TlsCheck, TlsClient};
-
-/// So much of an answer's body is waited for, in bytes.
-const BODY_BYTES: usize = 64 << 10;
+use crate::check::TlsCheck;
+use crate::post;
 
 /// Posts JSON until a status of 2xx answers, at most `retries` times more, `wait` apart; each attempt has `limit`.
 pub(super) async fn post(
@@ -44,67 +35,10 @@ pub(super) async fn post(
 }
 
 async fn attempt(url: &str, document: &[u8]) -> Result<(), String> {
-    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
-    let authority = uri.authority().ok_or("the URL has no host")?;
-    let is_tls = uri.scheme_str() == Some("https");
-    let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(HOST, authority.as_str())
-        .header(CONNECTION, "close")
-        .header(CONTENT_TYPE, "application/json")
-        .header(USER_AGENT, "baton-hook")
-        .body(Full::new(Bytes::copy_from_slice(document)))
-        .map_err(|error| error.to_string())?;
-    let stream = connect(host, port).await?;
-    if !is_tls {
-        return converse(stream, request).await;
-    }
-    let address = stream.peer_addr().map_err(|error| error.to_string())?;
-    let tls = TlsCheck::default();
-    let client = TlsClient::prepare(&tls, Some(authority.as_str()), address).await;
-    let client = client.map_err(|finding| finding.to_string())?;
-    let stream = client.shake_hands(&tls, stream).await.map_err(|finding| finding.to_string())?;
-    converse(stream, request).await
-}
-
-/// A connection to the first address of a host that takes one.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let addresses =
-        lookup_host((host, port)).await.map_err(|error| format!("cannot resolve {host}: {error}"))?;
-    let mut why = format!("{host} has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => why = format!("{address}: {error}"),
-        }
-    }
-    Err(why)
-}
-
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: Request<Full<Bytes>>,
-) -> Result<(), String> {
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let (exchange, connection) = (pin!(exchange(sender, request)), pin!(connection));
-    // Both in this one future, so that nothing is left when it ends.
-    match select(exchange, connection).await {
-        Either::Left((result, _)) => result,
-        // What came in before the connection ended still counts.
-        Either::Right((_, exchange)) => exchange.await,
-    }
-}
-
-async fn exchange(mut sender: SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<(), String> {
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    // One that is read to its end is closed without a reset; what the body says is of no interest.
-    let _ = Limited::new(response.into_body(), BODY_BYTES).collect().await;
+    let agent = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static("baton-hook"))]);
+    let document = Bytes::copy_from_slice(document);
+    // What the body says is of no interest.
+    let status = post::json(url, agent, document, &TlsCheck::default()).await?.status;
     if status.is_success() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
 }
 
