@@ -22,6 +22,7 @@ mod simulate;
 mod steps;
 mod test;
 mod tidy;
+mod trial;
 
 use std::path::Path;
 use std::process::ExitCode;

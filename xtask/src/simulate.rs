@@ -1,14 +1,13 @@
 //! `cargo xtask simulate`: days full of faults for the coordinator, under a virtual clock.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 use crate::cargo::cargo;
-use crate::run;
+use crate::trial;
 
 /// The test that simulates what its environment tells it to.
 const SEARCH: &str = "recovery::tests::simulation::no_seed_of_the_environment_breaks_an_invariant";
@@ -38,22 +37,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
         Some(seed) => seed.to_string(),
         None => format!("{FIRST_SEED}..{}", FIRST_SEED + args.seeds),
     };
-    let directory = tempfile::tempdir().context("cannot make a directory for the figures")?;
-    let figures = directory.path().join("figures.json");
     let mut search = cargo(&["test", "--package", "lb-user", "--lib", "--", "--ignored", "--exact", SEARCH]);
-    search.arg("--nocapture").env("BATON_SEED", seeds).env("BATON_SIMULATION_FIGURES", &figures);
+    search.arg("--nocapture").env("BATON_SEED", seeds);
     // What breaks is said in one line; where it was noticed is always the checker.
     search.env("RUST_BACKTRACE", "0");
-    let tested = run::run(&mut search);
-    // Without figures it is not the simulation that failed.
-    let Ok(text) = fs::read_to_string(&figures) else {
-        tested?;
-        ensure!(figures.exists(), "no test is called {SEARCH} any more");
-        return Ok(ExitCode::FAILURE);
-    };
-    if let Some(path) = &args.json {
-        fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    println!("{text}");
-    Ok(if tested.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    trial::run(&mut search, SEARCH, "BATON_SIMULATION_FIGURES", args.json.as_deref())
 }

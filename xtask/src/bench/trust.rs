@@ -1,15 +1,14 @@
 //! `cargo xtask bench trust`: whether Baton may be left alone, by rejuvenations in a row with faults among them.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 use crate::cargo::{self, cargo};
 use crate::setup::{self, Scope};
-use crate::{privilege, run};
+use crate::{privilege, trial};
 
 /// The suite, and the test in it that is as long as its environment tells it.
 const SUITE: &str = "lab_trust";
@@ -35,25 +34,10 @@ pub(crate) struct TrustArgs {
 pub(super) fn run(args: &TrustArgs) -> Result<ExitCode> {
     setup::ensure(Scope::Kernel)?;
     cargo::build(&["--package", "lb-user", "--package", "baton-tests", "--bins"])?;
-    let directory = tempfile::tempdir().context("cannot make a directory for the figures")?;
-    let figures = directory.path().join("figures.json");
-    let mut trial = cargo(&["test", "--package", "baton-tests", "--test", SUITE]);
-    privilege::run_tests_as_root(&mut trial, "load XDP programs and make network namespaces")?;
-    trial.args(["--", "--ignored", "--exact", TRIAL, "--nocapture"]);
-    trial
-        .env("BATON_TRUST_ROUNDS", args.rounds.to_string())
-        .env("BATON_TRUST_BACKENDS", args.backends.to_string())
-        .env("BATON_TRUST_FIGURES", &figures);
-    let tested = run::run(&mut trial);
-    // Without figures it is not the promise that was broken.
-    let Ok(text) = fs::read_to_string(&figures) else {
-        tested?;
-        ensure!(figures.exists(), "no test is called {TRIAL} any more");
-        return Ok(ExitCode::FAILURE);
-    };
-    if let Some(path) = &args.json {
-        fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    print!("{text}");
-    Ok(if tested.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut test = cargo(&["test", "--package", "baton-tests", "--test", SUITE]);
+    privilege::run_tests_as_root(&mut test, "load XDP programs and make network namespaces")?;
+    test.args(["--", "--ignored", "--exact", TRIAL, "--nocapture"]);
+    test.env("BATON_TRUST_ROUNDS", args.rounds.to_string());
+    test.env("BATON_TRUST_BACKENDS", args.backends.to_string());
+    trial::run(&mut test, TRIAL, "BATON_TRUST_FIGURES", args.json.as_deref())
 }
