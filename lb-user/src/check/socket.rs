@@ -1,11 +1,12 @@
 //! Sockets in a backend's network, and what their errors say about the backend.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::net::local_towards;
 use crate::net::netns::{self, NetnsHandle};
 use crate::recovery::Finding;
 
@@ -35,7 +36,7 @@ pub(super) async fn connect_pinned(
     address: SocketAddr,
     mut pin: impl FnMut(SocketAddr) -> bool,
 ) -> Result<TcpStream, Finding> {
-    let local = inside(netns, || towards(address))?;
+    let local = inside(netns, || local_towards(address))?;
     let make = if address.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
     for _ in 0..PORTS_TRIED {
         let socket = inside(netns, make)?;
@@ -45,15 +46,6 @@ pub(super) async fn connect_pinned(
         }
     }
     Err(Finding::Unchecked(format!("none of {PORTS_TRIED} ports has room in the flow table")))
-}
-
-/// The own address on the way to another. Nothing is sent: the kernel only looks for the way.
-fn towards(address: SocketAddr) -> io::Result<IpAddr> {
-    let any: IpAddr =
-        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(address)?;
-    Ok(socket.local_addr()?.ip())
 }
 
 /// What an error of a socket says about the backend, if it says anything about it.

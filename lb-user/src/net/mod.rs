@@ -12,3 +12,18 @@ pub mod netns;
 pub mod nft;
 pub mod offload;
 pub mod sysctl;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// The own address on the way to another. Nothing is sent: the kernel only looks for the way.
+pub(crate) fn local_towards(address: SocketAddr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((unspecified(address), 0))?;
+    socket.connect(address)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// The address that stands for any, of the same family.
+pub(crate) fn unspecified(like: SocketAddr) -> IpAddr {
+    if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}

@@ -108,7 +108,7 @@ pub(super) fn entry(service: &config::Service, uplink: NextHop, snat_group: u32)
 /// limit is a part of, in bytes.
 pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Policy {
     let (check, drain, renewal) = (&service.check, &service.drain, &service.rejuvenation);
-    let defaults = Policy::default();
+    let (warm_up, defaults) = (service.warm_up.as_ref(), Policy::default());
     let (memory_limit_bytes, ceiling_percent) = match renewal.ceiling {
         Ceiling::Bytes(bytes) => (bytes, 100),
         Ceiling::Percent(percent) => (service.memory_limit.unwrap_or(machine_memory), percent),
@@ -146,15 +146,9 @@ pub(super) fn policy_of(service: &config::Service, machine_memory: u64) -> Polic
         ejection_most_ms: millis(check.watch.ejection.most),
         ejection_forget_ms: millis(check.watch.ejection.forget),
         shadow: ShadowRules { checks: check.watch.shadow, ceiling: renewal.ceiling_shadow },
-        warm_up_requests: service.warm_up.as_ref().map_or(0, |warm_up| warm_up.requests),
-        warm_up_pass_percent: service
-            .warm_up
-            .as_ref()
-            .map_or(defaults.warm_up_pass_percent, |warm_up| warm_up.pass_percent),
-        warm_up_deadline_ms: service
-            .warm_up
-            .as_ref()
-            .map_or(defaults.warm_up_deadline_ms, |warm_up| millis(warm_up.deadline)),
+        warm_up_requests: warm_up.map_or(0, |warm_up| warm_up.requests),
+        warm_up_pass_percent: warm_up.map_or(defaults.warm_up_pass_percent, |warm_up| warm_up.pass_percent),
+        warm_up_deadline_ms: warm_up.map_or(defaults.warm_up_deadline_ms, |w| millis(w.deadline)),
         quarantine_after: service.recovery.quarantine_after,
         hooks: hooks_of(service),
         veto_retry_ms: millis(service.recovery.veto_retry),

@@ -1,5 +1,7 @@
 //! From `[service.check]` to a [`ServiceCheck`].
 
+use std::ops::Range;
+
 use super::super::finding::Findings;
 use super::super::read::Fields;
 use super::super::types::{Agent, Ejection, Protocol, ServiceCheck, Watch};
@@ -33,10 +35,7 @@ pub(super) fn check(
     let watch = watch(fields, findings);
     let what = what(fields)?;
     if let Err(error) = what.validate() {
-        // Their messages end with what to do.
-        let text = error.to_string();
-        let (message, help) = text.split_once(": ").unwrap_or((&text, "see `baton config example`"));
-        findings.error(&fields.at(culprit(&error)), message, help);
+        say(&error, &fields.at(culprit(&error)), findings);
         return None;
     }
     Some(ServiceCheck {
@@ -104,15 +103,31 @@ fn what(fields: &Fields) -> Option<Check> {
         "script" => Check::Script(ScriptCheck { command: fields.texts("command")?.to_vec() }),
         kind @ ("http" | "https") => Check::Http(HttpCheck {
             tls: if kind == "https" { Some(tls(fields)?) } else { None },
-            method: fields.text("method")?.to_owned(),
-            path: fields.text("path")?.to_owned(),
-            host: fields.text("host").map(str::to_owned),
-            headers: fields.pairs("headers")?.to_vec(),
-            status: fields.statuses("status")?.to_vec(),
             body: pattern("body")?,
+            ..http(fields)?
         }),
         _ => Check::Tcp,
     })
+}
+
+/// The request that `fields` describe, and the statuses that are right; neither TLS nor what the body must be.
+pub(super) fn http(fields: &Fields) -> Option<HttpCheck> {
+    Some(HttpCheck {
+        tls: None,
+        method: fields.text("method")?.to_owned(),
+        path: fields.text("path")?.to_owned(),
+        host: fields.text("host").map(str::to_owned),
+        headers: fields.pairs("headers")?.to_vec(),
+        status: fields.statuses("status")?.to_vec(),
+        body: None,
+    })
+}
+
+/// Says what is wrong with a check: the messages of these errors end with what to do.
+pub(super) fn say(error: &CheckError, at: &Range<usize>, findings: &mut Findings<'_>) {
+    let text = error.to_string();
+    let (message, help) = text.split_once(": ").unwrap_or((&text, "see `baton config example`"));
+    findings.error(at, message, help);
 }
 
 fn tls(fields: &Fields) -> Option<TlsCheck> {

@@ -3,6 +3,7 @@
 use super::super::finding::Findings;
 use super::super::read::Fields;
 use super::super::types::{Protocol, WarmUp};
+use super::check;
 use crate::check::{Check, HttpCheck, TlsCheck};
 
 /// The warm-up that this table is, for a service of this protocol, if there is one and it is right.
@@ -28,10 +29,7 @@ pub(super) fn warm_up(
     }
     let what = what(fields)?;
     if let Err(error) = what.validate() {
-        // Their messages end with what to do.
-        let text = error.to_string();
-        let (message, help) = text.split_once(": ").unwrap_or((&text, "see `baton config example`"));
-        findings.error(&fields.span, message, help);
+        check::say(&error, &fields.span, findings);
         return None;
     }
     Some(WarmUp {
@@ -51,13 +49,5 @@ fn what(fields: &Fields) -> Option<Check> {
     }
     // It is the operator's own backend, whose certificate is what clients and checks look at.
     let any_certificate = TlsCheck { verify: false, ..TlsCheck::default() };
-    Some(Check::Http(HttpCheck {
-        tls: (kind == "https").then_some(any_certificate),
-        method: fields.text("method")?.to_owned(),
-        path: fields.text("path")?.to_owned(),
-        host: fields.text("host").map(str::to_owned),
-        headers: fields.pairs("headers")?.to_vec(),
-        status: fields.statuses("status")?.to_vec(),
-        body: None,
-    }))
+    Some(Check::Http(HttpCheck { tls: (kind == "https").then_some(any_certificate), ..check::http(fields)? }))
 }

@@ -2,10 +2,21 @@
 
 use super::{DAY, HOUR, Key, Kind, SECOND, Section, millis};
 
-const HTTP: &[&str] = &["http", "https"];
+pub(super) const HTTP: &[&str] = &["http", "https"];
 const HTTPS: &[&str] = &["https"];
 const UDP: &[&str] = &["udp"];
 const SCRIPT: &[&str] = &["script"];
+
+/// What a request asks for, of a check as of a warm-up.
+pub(super) const PATH: Key =
+    Key::with_default("path", Kind::UrlPath, "\"/\"", "What is requested.").only("type", HTTP);
+/// How it asks.
+pub(super) const METHOD: Key =
+    Key::with_default("method", Kind::Method, "\"GET\"", "The method of the request.").only("type", HTTP);
+/// What else it says.
+pub(super) const HEADERS: Key =
+    Key::with_default("headers", Kind::Headers, "{}", "More header fields of the request.")
+        .only("type", HTTP);
 
 pub(super) const CHECK: Section = Section {
     name: "check",
@@ -26,8 +37,8 @@ pub(super) const CHECK: Section = Section {
             "What is asked of a backend.",
         )
         .of_parent("protocol"),
-        Key::with_default("path", Kind::UrlPath, "\"/\"", "What is requested.").only("type", HTTP),
-        Key::with_default("method", Kind::Method, "\"GET\"", "The method of the request.").only("type", HTTP),
+        PATH,
+        METHOD,
         Key::new(
             "host",
             Kind::Host,
@@ -35,8 +46,7 @@ pub(super) const CHECK: Section = Section {
             "The `Host` header and the name that TLS asks for. Left out: the backend's address.",
         )
         .only("type", HTTP),
-        Key::with_default("headers", Kind::Headers, "{}", "More header fields of the request.")
-            .only("type", HTTP),
+        HEADERS,
         Key::with_default("status", Kind::Statuses, "[\"200-399\"]", "The statuses that are right.")
             .only("type", HTTP),
         Key::new(

@@ -1,8 +1,7 @@
 //! Keys of `[service.warm_up]`.
 
+use super::check::{HEADERS, HTTP, METHOD, PATH};
 use super::{HOUR, Key, Kind, SECOND, Section, millis};
-
-const HTTP: &[&str] = &["http", "https"];
 
 pub(super) const WARM_UP: Section = Section {
     name: "warm_up",
@@ -26,8 +25,8 @@ pub(super) const WARM_UP: Section = Section {
             "\"http\"",
             "What each of them is.",
         ),
-        Key::with_default("path", Kind::UrlPath, "\"/\"", "What is requested.").only("type", HTTP),
-        Key::with_default("method", Kind::Method, "\"GET\"", "The method of the request.").only("type", HTTP),
+        PATH,
+        METHOD,
         Key::new(
             "host",
             Kind::Host,
@@ -36,8 +35,7 @@ pub(super) const WARM_UP: Section = Section {
              requests go straight to it.",
         )
         .only("type", HTTP),
-        Key::with_default("headers", Kind::Headers, "{}", "More header fields of the request.")
-            .only("type", HTTP),
+        HEADERS,
         Key::with_default("status", Kind::Statuses, "[\"200-399\"]", "The statuses of a success.")
             .only("type", HTTP),
         Key::with_default(

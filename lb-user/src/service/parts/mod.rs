@@ -4,7 +4,7 @@ mod own;
 mod shared;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ use crate::dataplane::Mode;
 use crate::driver::Driver;
 use crate::names::BackendName;
 use crate::net::hops::Hops;
-use crate::net::netns::{NetnsHandle, run_in};
+use crate::net::netns::{self, NetnsHandle};
+use crate::net::{local_towards, unspecified};
 use crate::recovery::Steering;
 
 pub(super) use own::{Owned, bare_driver, open as open_own};
@@ -98,16 +99,9 @@ impl Parts {
 
     /// The balancer's own address on the way to another; the unspecified one if no way is known.
     fn local_towards(&self, address: SocketAddr) -> IpAddr {
-        let unspecified = if address.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0u16; 8]) };
-        // Nothing is sent: the kernel only looks for the way.
-        let look = || {
-            let socket = UdpSocket::bind((unspecified, 0))?;
-            socket.connect(address)?;
-            socket.local_addr()
-        };
-        match run_in(&self.origin, look) {
-            Ok(Ok(local)) => local.ip(),
-            Ok(Err(_)) | Err(_) => unspecified,
+        match netns::inside(&self.origin, || local_towards(address)) {
+            Ok(Ok(local)) => local,
+            Ok(Err(_)) | Err(_) => unspecified(address),
         }
     }
 
