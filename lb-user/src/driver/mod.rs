@@ -12,6 +12,12 @@ use process::{ProcessDriver, Running, Tail};
 
 use crate::recovery::{Evidence, Instance, Rung, Step};
 
+/// A start and an end that have not answered for this long beyond what their commands may take never will: more
+/// than all other time limits of a driver together.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// So many times in a row a start or an end waits for as long as a command may take, at most.
+const COMMANDS: u32 = 10;
+
 /// What starts and stops one backend.
 #[derive(Clone, Debug)]
 pub enum Driver {
@@ -41,6 +47,14 @@ impl Driver {
                 ended.map_err(|error| error.to_string())
             }
             Self::Command(driver) => driver.end(step).await.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// A start or an end that takes longer will not be answered any more.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Self::Process(_) => PATIENCE,
+            Self::Command(driver) => PATIENCE.saturating_add(driver.timeout.saturating_mul(COMMANDS)),
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::definition::millis;
 use super::parts::{BackendParts, Parts};
@@ -235,7 +237,7 @@ async fn show_output(backend: BackendName, mut tail: Tail) {
 
 /// Starts a backend's command and reports how that went.
 pub(super) async fn start(backend: BackendName, driver: Driver, reporter: Reporter) {
-    let input = match driver.start().await {
+    let input = match answered(driver.patience(), driver.start()).await {
         Ok(instance) => {
             watch_end(backend.clone(), driver, instance, reporter.clone());
             Input::Started { backend, instance }
@@ -244,6 +246,23 @@ pub(super) async fn start(backend: BackendName, driver: Driver, reporter: Report
     };
     // A runtime that has ended needs no report.
     let _ = reporter.send(input).await;
+}
+
+/// What an order came to, and if the driver never says so, that.
+///
+/// Each part of a driver's work has a time limit of its own. The coordinator waits for an answer for as long as it
+/// takes, and the budget with it, so an error in a driver must not cost the answer.
+async fn answered<T>(
+    patience: Duration,
+    order: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    match timeout(patience, AssertUnwindSafe(order).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            Err("the driver has failed, as the log says; what became of the order is not known".into())
+        }
+        Err(_) => Err(format!("the driver has not answered for {patience:?}")),
+    }
 }
 
 /// Reports the end of a life, whenever that comes.
@@ -263,9 +282,28 @@ pub(super) async fn stop(
     cut: Vec<CutFlow>,
     reporter: Reporter,
 ) {
-    let input = match driver.end(step, grace).await {
+    let input = match answered(driver.patience(), driver.end(step, grace)).await {
         Ok(()) => Input::Stopped { backend, cut },
         Err(error) => Input::StartFailed { backend, error },
     };
     let _ = reporter.send(input).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_order_has_an_answer_also_when_the_driver_has_none() {
+        let patience = Duration::from_secs(60);
+        assert_eq!(answered(patience, async { Ok(7) }).await, Ok(7));
+        assert_eq!(
+            answered::<u8>(patience, async { Err("no such file".to_owned()) }).await.unwrap_err(),
+            "no such file"
+        );
+        let silent = answered::<u8>(Duration::from_millis(5), std::future::pending()).await.unwrap_err();
+        assert_eq!(silent, "the driver has not answered for 5ms");
+        let broken = answered::<u8>(patience, async { panic!("a bug") }).await.unwrap_err();
+        assert!(broken.starts_with("the driver has failed"), "{broken}");
+    }
 }

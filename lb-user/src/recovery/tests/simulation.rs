@@ -198,6 +198,7 @@ fn some_faults(world: &mut World) -> Faults {
         check_flaps: one_of(world, &[0, 20, 200]),
         journal_fails: one_of(world, &[0, 10, 200]),
         crashes: one_of(world, &[0, 2, 10]),
+        orders_lost: one_of(world, &[0, 0, 100]),
         latency_ms: one_of(world, &[0, 20, 800]),
         warm_up_fails: one_of(world, &[0, 100, 500]),
         warm_up_lost: one_of(world, &[0, 100]),

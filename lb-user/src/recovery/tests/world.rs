@@ -28,6 +28,8 @@ const SCAN_MS: [u64; 2] = [50, 500];
 const SAMPLE_MS: u64 = 500;
 const JOURNAL_RETRY_MS: u64 = 1_000;
 const FRESH_BYTES: u64 = 100;
+/// After this long without an answer to an order the runtime says so.
+const PATIENCE_MS: u64 = 3_000;
 /// How long hooks think, and a diagnosis takes.
 pub(super) const HOOK_MS: u64 = 30;
 pub(super) const DIAGNOSIS_MS: u64 = 400;
@@ -41,6 +43,8 @@ pub(super) struct Faults {
     pub(super) journal_fails: u32,
     /// The controller dies in the middle of a step.
     pub(super) crashes: u32,
+    /// A start or a stop is carried out or not, and all that is heard of it is that nothing was.
+    pub(super) orders_lost: u32,
     /// A report is on its way for up to this.
     pub(super) latency_ms: u64,
     pub(super) warm_up_fails: u32,
@@ -433,7 +437,24 @@ impl World {
         }
     }
 
+    /// What became of an order nobody knows.
+    fn loses(&mut self, backend: &BackendName) -> bool {
+        let lost = self.chance(self.faults.orders_lost);
+        if lost {
+            let error = "the driver has not answered".to_owned();
+            let input = Input::StartFailed { backend: backend.clone(), error };
+            self.later(PATIENCE_MS, Happening::Heard(input));
+        }
+        lost
+    }
+
     fn start(&mut self, backend: BackendName) {
+        if self.loses(&backend) {
+            if self.machines[&backend].life.is_none() && self.rng.random() {
+                self.begin_life(&backend);
+            }
+            return;
+        }
         let fails = self.chance(self.faults.start_fails);
         let machine = self.machines.get_mut(&backend).unwrap();
         if machine.life.is_some() || fails || machine.bad_starts > 0 {
@@ -456,6 +477,12 @@ impl World {
     }
 
     fn end(&mut self, backend: BackendName, cut: Vec<CutFlow>) {
+        if self.loses(&backend) {
+            if self.rng.random() {
+                self.end_life(&backend);
+            }
+            return;
+        }
         if self.chance(self.faults.stop_fails) {
             return self.hear_later(Input::StartFailed { backend, error: "it hangs in the kernel".into() });
         }
