@@ -89,6 +89,8 @@ pub(super) enum Warmth {
     Unknown,
     /// It has, or has served clients.
     Warm,
+    /// Nothing was heard of it in time: as [`Warmth::Cold`], unless that comes yet.
+    Unheard,
     /// It failed to be: it is not made ready any more, but for want of others.
     Cold,
 }

@@ -1,7 +1,7 @@
 //! Leave to begin: operators' rejuvenations that wait, windows, and the budget.
 //!
 //! What a service wants to begin is found anew at each step. What it may begin is told it from outside, and counts
-//! only for as long as it wants the same.
+//! for the step in which it is told: by the next one another service may have taken the room.
 
 use super::Coordinator;
 use crate::clock::Now;
@@ -98,13 +98,14 @@ impl Coordinator {
         // It stays wanted for as long as hooks think about it.
         self.wish = Some(wish.clone());
         let known = self.leave.as_ref().filter(|(wanted, _)| *wanted == wish).map(|(_, leave)| leave.clone());
-        if known == Some(Leave::Granted) {
-            return true;
+        match known {
+            Some(Leave::Granted) => self.leave_is_fresh,
+            Some(Leave::Waits(why)) => {
+                self.wait(reason.clone(), why);
+                false
+            }
+            None => false,
         }
-        if let Some(Leave::Waits(why)) = known {
-            self.wait(reason.clone(), why);
-        }
-        false
     }
 
     /// The answer to what was wanted at the last step.
@@ -112,9 +113,10 @@ impl Coordinator {
         self.leave = self.wish.clone().map(|wish| (wish, leave));
     }
 
-    /// Whether this is the answer that it has had already.
+    /// Whether this answer need not be told: it is the one that was, and nothing would come of it.
     pub fn heard(&self, leave: &Leave) -> bool {
-        self.leave.as_ref().is_some_and(|(_, known)| known == leave)
+        let is_known = self.leave.as_ref().is_some_and(|(_, known)| known == leave);
+        is_known && (self.leave_is_fresh || *leave != Leave::Granted)
     }
 
     /// What is not wanted any more needs no leave.

@@ -92,7 +92,7 @@ impl Coordinator {
         let has_enough = self.has_enough();
         let Some(backend) = self.backends.get_mut(name) else { return };
         match backend.state {
-            State::Failed if backend.warmth == Warmth::Cold => {}
+            State::Failed if matches!(backend.warmth, Warmth::Cold | Warmth::Unheard) => {}
             State::Starting | State::Failed if backend.has_risen(&self.policy) => {
                 if self.policy.spread && has_enough && backend.is_kept_out(&self.policy, now) {
                     backend.attempts = 0;

@@ -80,6 +80,8 @@ pub struct Coordinator {
     wish: Option<Wish>,
     /// The answer to a wish.
     leave: Option<(Wish, Leave)>,
+    /// It was told in the last step.
+    leave_is_fresh: bool,
     out: Vec<Output>,
 }
 
@@ -127,6 +129,7 @@ impl Coordinator {
             pending: None,
             wish: None,
             leave: None,
+            leave_is_fresh: false,
             out: Vec::new(),
         };
         (coordinator, starts)
@@ -138,6 +141,7 @@ impl Coordinator {
     /// and if a record fails it drops the clone, says so with [`Input::Journal`], and steps again. Then only
     /// what cannot wait is done, and without records.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Output> {
+        self.leave_is_fresh = matches!(input, Input::Leave(_));
         match input {
             Input::Tick => {}
             Input::Started { backend, instance } => self.started(&backend, instance, now),

@@ -100,8 +100,8 @@ impl Coordinator {
         let was_dead = matches!(reason, Reason::Died { .. });
         if self.steering.epoch > *epoch || was_dead {
             // More happened than was written down, so how long flows have been waiting is not known; and who was
-            // dead has to be found so again.
-            resumed.drain_deadline_ms = self.policy.drain_deadline(now);
+            // dead has to be found so again. Nobody has less time than was promised, whatever the policy says now.
+            resumed.drain_deadline_ms = self.policy.drain_deadline(now).max(*drain_deadline_ms);
         }
         let is_done = match self.steering.epoch.cmp(epoch) {
             std::cmp::Ordering::Less => false,

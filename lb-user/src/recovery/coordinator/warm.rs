@@ -49,12 +49,15 @@ impl Coordinator {
             return;
         }
         let passed = result.reaches(percent);
-        // The answer of an earlier warm-up of this life may come after one that has failed.
-        if passed && backend.warmth == Warmth::Unknown {
-            backend.warmth = Warmth::Warm;
-        }
+        let is_late = backend.state == State::Failed && backend.warmth == Warmth::Unheard;
+        backend.warmth = match backend.warmth {
+            Warmth::Unknown | Warmth::Unheard if passed => Warmth::Warm,
+            Warmth::Unheard => Warmth::Cold,
+            // The answer of an earlier warm-up of this life may come after one that has failed.
+            warmth => warmth,
+        };
         backend.last_warm_up = Some(result.clone());
-        let is_awaited = backend.state == State::Warming;
+        let is_awaited = backend.state == State::Warming || is_late && passed;
         let is_ready = backend.is_ready(&self.policy, now);
         let why = format!("warm-up failed, {percent} % have to succeed: {result}");
         if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) {
@@ -67,14 +70,14 @@ impl Coordinator {
             // Its checks have the last word.
             self.set_state(name, State::Starting, None, now);
         } else if is_awaited {
-            self.fail_cold(name, why, now);
+            self.fail_cold(name, Warmth::Cold, why, now);
         }
     }
 
     /// A backend that no client has met yet did not warm up: it is started again, ever later.
-    fn fail_cold(&mut self, name: &BackendName, why: String, now: Now) {
+    fn fail_cold(&mut self, name: &BackendName, warmth: Warmth, why: String, now: Now) {
         if let Some(backend) = self.backends.get_mut(name) {
-            backend.warmth = Warmth::Cold;
+            backend.warmth = warmth;
         }
         self.fail(name, why, now);
     }
@@ -98,7 +101,8 @@ impl Coordinator {
         let limit = self.policy.warm_up_limit_ms();
         let late = |b: &Backend| b.state == State::Warming && now.ms_since(b.since) > limit;
         for name in self.names_where(late) {
-            self.fail_cold(&name, "nothing was heard of its warm-up in time".to_owned(), now);
+            let why = "nothing was heard of its warm-up in time".to_owned();
+            self.fail_cold(&name, Warmth::Unheard, why, now);
         }
         let served = self.active().is_some() && !self.policy.spread;
         let cold =

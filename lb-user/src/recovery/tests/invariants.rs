@@ -343,7 +343,8 @@ impl Checker {
         Ok(())
     }
 
-    fn steer(&mut self, new: &Steering) {
+    /// New flows go there from now on.
+    pub(super) fn steer(&mut self, new: &Steering) {
         self.word = new.clone();
         for name in &new.active {
             let known = self.known_mut(name);

@@ -6,7 +6,7 @@ use super::world::World;
 use super::{name, policy};
 use crate::recovery::journal::Record;
 use crate::recovery::report::Outcome;
-use crate::recovery::{Input, Output, State, Steering};
+use crate::recovery::{Input, Output, Policy, State, Steering};
 
 /// A service whose `a` drains with one flow, under rejuvenation 1.
 fn draining() -> World {
@@ -70,6 +70,21 @@ fn a_drain_goes_on_with_the_deadline_that_it_had() {
     let report = world.reports.last().unwrap();
     assert_eq!((report.outcome, report.cut.len(), report.cycle), (Outcome::CompletedWithCuts, 1, 1));
     assert!(report.duration_ms >= policy().drain_deadline_ms, "it counts from the handover");
+}
+
+#[test]
+fn no_flow_has_less_time_than_was_promised_whatever_the_next_controller_is_told() {
+    for more_happened in [false, true] {
+        let mut world = draining();
+        // Whatever was steered without a record.
+        world.word.epoch += u32::from(more_happened);
+        world.checker.steer(&world.word);
+        world.change_policy(Policy { drain_deadline_ms: 2_000, ..policy() });
+        world.run(policy().drain_deadline_ms - 2_000);
+        assert_eq!((world.standing().as_str(), world.machine("a").flows), ("a draining, b active", 1));
+        world.run_until("a standby, b active");
+        assert_eq!(world.reports.last().unwrap().cut.len(), 1);
+    }
 }
 
 #[test]

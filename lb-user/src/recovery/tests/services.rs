@@ -5,33 +5,64 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::invariants::Verdict;
-use super::policy;
-use super::world::World;
+use super::world::{HOOK_MS, World};
+use super::{name, policy};
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
 use crate::recovery::budget::{Arbiter, Leave, Limits, Need, Situation};
 use crate::recovery::event::Event;
+use crate::recovery::hook::Phase;
 use crate::recovery::report::Reason;
 use crate::recovery::{Coordinator, Policy, State};
 
 /// The worlds go on in turns of this.
 const TURN_MS: u64 = 10;
 
-/// What is under way, by events alone; it shares no decision with the arbiter.
+/// Where a backend runs: there are two hosts, and the third backend of a service shares that of the first.
+fn host_of(backend: &BackendName) -> &'static str {
+    if backend.as_str() == "b" { "right" } else { "left" }
+}
+
+/// What is under way and who is out, by events alone; it shares no decision with the arbiter.
 #[derive(Debug, Default)]
 struct Account {
-    limit: usize,
+    limits: Limits,
     under_way: BTreeMap<ServiceName, u64>,
     most: usize,
-    /// Backends that were taken out on purpose, by the service.
+    /// Services that took a backend out on purpose.
     begun: Vec<ServiceName>,
+    states: BTreeMap<(ServiceName, BackendName), State>,
+}
+
+impl Account {
+    /// Never is one begun on purpose while as many as the budget allows are under way, or while the host has as
+    /// many out as it can spare.
+    fn may_begin(&self, service: &ServiceName, from: &BackendName) -> Verdict {
+        let others = self.under_way.keys().filter(|other| *other != service).count();
+        if others >= self.limits.rejuvenations as usize {
+            return Err(format!("{service} begins while {:?} are under way", self.under_way));
+        }
+        let here = |of: &(ServiceName, BackendName)| {
+            host_of(&of.1) == host_of(from) && (&of.0, &of.1) != (service, from)
+        };
+        let out: Vec<_> = self.states.iter().filter(|(of, state)| here(of) && is_out(**state)).collect();
+        match self.limits.per_host {
+            Some(limit) if out.len() >= limit as usize => {
+                Err(format!("{service} takes {from} out of {} while {out:?} are out", host_of(from)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_out(state: State) -> bool {
+    !matches!(state, State::Active | State::Standby)
 }
 
 /// A service's share of a budget.
 #[derive(Clone)]
 pub(super) struct Purse {
-    service: ServiceName,
-    hosts: BTreeMap<BackendName, String>,
+    pub(super) service: ServiceName,
     arbiter: Rc<RefCell<Arbiter>>,
     account: Rc<RefCell<Account>>,
 }
@@ -40,26 +71,38 @@ impl Purse {
     pub(super) fn ask(&self, coordinator: &Coordinator, now: Now) -> Option<Leave> {
         let need = coordinator.need();
         let host = match &need {
-            Need::Begin(wish) => self.hosts.get(&wish.backend).cloned(),
-            _ => None,
+            Need::Begin(wish) => Some(host_of(&wish.backend).to_owned()),
+            Need::UnderWay { .. } | Need::Nothing => None,
         };
-        let is_out = |state| !matches!(state, State::Active | State::Standby);
         let out = coordinator.states().filter(|(_, state)| is_out(*state));
-        let out = out.filter_map(|(name, _)| self.hosts.get(name).cloned()).collect();
+        let out = out.map(|(name, _)| host_of(name).to_owned()).collect();
         self.arbiter.borrow_mut().tell(&self.service, Situation { need, host, out }, now)
     }
 
-    /// Never is one begun on purpose while as many as the budget allows are under way.
-    pub(super) fn hear(&self, event: &Event) -> Verdict {
+    /// The controller of the service has ended; the next one finds this rejuvenation, or none, in the journal.
+    pub(super) fn interrupt(&self, open: Option<u64>) {
+        self.arbiter.borrow_mut().interrupt(&self.service);
+        let mut account = self.account.borrow_mut();
+        match open {
+            Some(cycle) => drop(account.under_way.insert(self.service.clone(), cycle)),
+            None => drop(account.under_way.remove(&self.service)),
+        }
+    }
+
+    /// Takes note of what has happened, if that was allowed. Operators hold out whom they want, by `is_held`.
+    pub(super) fn hear(&self, event: &Event, is_held: impl Fn(&BackendName) -> bool) -> Verdict {
         let mut account = self.account.borrow_mut();
         match event {
-            Event::Handover { reason, cycle, .. } => {
-                let others = account.under_way.keys().filter(|service| **service != self.service).count();
-                if reason.is_planned() && others >= account.limit {
-                    return Err(format!(
-                        "{} begins while {:?} are under way",
-                        self.service, account.under_way
-                    ));
+            Event::ControllerStarted { .. } => {
+                let own = account.states.iter_mut().filter(|((service, _), _)| *service == self.service);
+                own.for_each(|(_, state)| *state = State::Starting);
+            }
+            Event::State { backend, to, .. } => {
+                account.states.insert((self.service.clone(), backend.clone()), *to);
+            }
+            Event::Handover { reason, cycle, from, .. } => {
+                if reason.is_planned() && !is_held(from) {
+                    account.may_begin(&self.service, from)?;
                 }
                 account.under_way.insert(self.service.clone(), *cycle);
                 account.most = account.most.max(account.under_way.len());
@@ -77,8 +120,8 @@ impl Purse {
 }
 
 /// All services of a controller.
-struct Site {
-    worlds: Vec<World>,
+pub(super) struct Site {
+    pub(super) worlds: Vec<World>,
     arbiter: Rc<RefCell<Arbiter>>,
     account: Rc<RefCell<Account>>,
 }
@@ -86,28 +129,29 @@ struct Site {
 impl Site {
     /// So many services of two backends each, `a` on one host and `b` on another.
     fn new(services: u64, limits: Limits, policy: &Policy, seed: u64) -> Self {
-        let arbiter = Rc::new(RefCell::new(Arbiter::new(limits)));
-        let limit = limits.rejuvenations as usize;
-        let account = Rc::new(RefCell::new(Account { limit, ..Account::default() }));
         let policy = Policy { asks: true, ..policy.clone() };
-        let world = |number| {
-            let mut world = World::new(policy.clone(), &["a", "b"], seed + number);
-            let hosts = [("a", "left"), ("b", "right")];
-            world.purse = Some(Purse {
-                service: format!("service-{number}").parse().unwrap(),
-                hosts: hosts.map(|(name, host)| (super::name(name), host.to_owned())).into(),
-                arbiter: Rc::clone(&arbiter),
-                account: Rc::clone(&account),
-            });
-            world
-        };
-        let worlds = (0..services).map(world).collect();
-        let mut site = Self { worlds, arbiter, account };
+        let worlds = (0..services).map(|number| World::new(policy.clone(), &["a", "b"], seed + number));
+        let mut site = Self::of(worlds.collect(), limits);
         site.run(3_000);
         site
     }
 
-    fn run(&mut self, ms: u64) {
+    /// These services, from now on under one budget.
+    pub(super) fn of(mut worlds: Vec<World>, limits: Limits) -> Self {
+        let arbiter = Rc::new(RefCell::new(Arbiter::new(limits)));
+        let account = Rc::new(RefCell::new(Account { limits, ..Account::default() }));
+        for (number, world) in worlds.iter_mut().enumerate() {
+            let service: ServiceName = format!("service-{number}").parse().unwrap();
+            let states = world.coordinator.states();
+            let states = states.map(|(backend, state)| ((service.clone(), backend.clone()), state));
+            account.borrow_mut().states.extend(states);
+            let (arbiter, account) = (Rc::clone(&arbiter), Rc::clone(&account));
+            world.purse = Some(Purse { service, arbiter, account });
+        }
+        Self { worlds, arbiter, account }
+    }
+
+    pub(super) fn run(&mut self, ms: u64) {
         for _ in 0..ms / TURN_MS {
             for world in &mut self.worlds {
                 world.run(TURN_MS);
@@ -115,7 +159,7 @@ impl Site {
         }
     }
 
-    fn under_way(&self) -> usize {
+    pub(super) fn under_way(&self) -> usize {
         self.account.borrow().under_way.len()
     }
 
@@ -123,8 +167,15 @@ impl Site {
         self.account.borrow().begun.iter().map(ToString::to_string).collect()
     }
 
+    /// Operators allow so much from now on.
+    pub(super) fn change_limits(&mut self, limits: Limits) {
+        self.arbiter.borrow_mut().change_limits(limits);
+        self.account.borrow_mut().limits = limits;
+    }
+
     /// The controller of all of them dies, and the next one takes them up.
-    fn crash(&mut self, limits: Limits) {
+    pub(super) fn crash(&mut self) {
+        let limits = self.account.borrow().limits;
         self.arbiter.replace(Arbiter::new(limits));
         self.arbiter.borrow_mut().close("until every service has been taken up");
         for world in &mut self.worlds {
@@ -228,7 +279,7 @@ fn what_is_under_way_counts_for_the_next_controller_too() {
     site.worlds[2].rejuvenate();
     site.run(1_000);
     site.worlds.iter_mut().take(2).for_each(age);
-    site.crash(ONE);
+    site.crash();
     site.run(5_000);
     assert_eq!((site.begun().len(), site.under_way()), (1, 1));
     for backend in ["a", "b"] {
@@ -256,6 +307,34 @@ fn a_host_spares_one_backend_at_a_time_and_holds_up_no_other_host() {
 }
 
 #[test]
+fn room_that_a_death_has_taken_while_hooks_thought_is_not_begun_in() {
+    let asks = Policy { hooks: [(Phase::BeforeHandover, 1_000)].into(), ..policy() };
+    let mut site = Site::new(2, ONE, &asks, 1);
+    let request = site.worlds[0].rejuvenate();
+    let active = site.worlds[1].active();
+    site.worlds[1].machine(&active).bad_starts = 3;
+    site.worlds[1].kill(&active);
+    site.run(HOOK_MS + 3 * TURN_MS);
+    assert_eq!(site.under_way(), 1);
+    assert!(site.worlds[0].coordinator.waits().unwrap().contains("for the budget: service-1"));
+    site.run(20_000);
+    assert!(site.worlds[0].report_of(request).is_clean());
+}
+
+#[test]
+fn a_host_that_could_not_spare_it_is_caught() {
+    let site = Site::new(2, Limits { rejuvenations: 9, per_host: Some(1) }, &policy(), 1);
+    let purse = site.worlds[0].purse.clone().unwrap();
+    let state = |backend, to| Event::State { backend, from: State::Active, to, why: None };
+    let handover = |from| Event::Handover { cycle: 1, from, to: None, reason: Reason::Operator };
+    purse.hear(&state(name("a"), State::Failed), |_| false).unwrap();
+    let other = site.worlds[1].purse.clone().unwrap();
+    assert!(other.hear(&handover(name("b")), |_| false).is_ok());
+    let said = other.hear(&handover(name("a")), |_| false).unwrap_err();
+    assert!(said.starts_with("service-1 takes a out of left while"), "{said}");
+}
+
+#[test]
 fn one_that_begins_without_leave_is_caught() {
     let mut site = Site::new(2, ONE, &policy(), 1);
     for backend in ["a", "b"] {
@@ -263,9 +342,10 @@ fn one_that_begins_without_leave_is_caught() {
     }
     site.worlds[0].rejuvenate();
     site.run(1_000);
-    let handover = |reason| Event::Handover { cycle: 1, from: super::name("a"), to: None, reason };
+    let handover = |reason| Event::Handover { cycle: 1, from: name("a"), to: None, reason };
     let purse = site.worlds[1].purse.clone().unwrap();
-    assert!(purse.hear(&handover(Reason::Died { status: "gone".into() })).is_ok());
-    let said = purse.hear(&handover(Reason::Operator)).unwrap_err();
+    assert!(purse.hear(&handover(Reason::Died { status: "gone".into() }), |_| false).is_ok());
+    assert!(purse.hear(&handover(Reason::Operator), |_| true).is_ok());
+    let said = purse.hear(&handover(Reason::Operator), |_| false).unwrap_err();
     assert!(said.starts_with("service-1 begins while"), "{said}");
 }

@@ -1,6 +1,8 @@
 //! Days full of faults: whatever fails whenever, the invariants hold after each step, and once the faults stop
 //! everything is in order again.
 
+mod several;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,9 +12,10 @@ use serde::Serialize;
 
 use super::world::{Faults, World};
 use super::{name, policy};
-use crate::check::Window;
+use crate::check;
 use crate::names::BackendName;
 use crate::recovery::hook::Phase;
+use crate::recovery::window::{DAILY, Window};
 use crate::recovery::{Evidence, Policy, Rung, State, Step};
 
 /// Days that every test run simulates, in as many tests as run at the same time.
@@ -22,6 +25,9 @@ const SEED_VARIABLE: &str = "BATON_SEED";
 /// Names the file that gets the figures of a search.
 const FIGURES_VARIABLE: &str = "BATON_SIMULATION_FIGURES";
 const DISTURBANCES: u32 = 120;
+const HOUR_MS: u64 = 3_600_000;
+/// 2026-03-30 00:00 UTC, the day after summer time has begun in Europe.
+const MONDAY: u64 = 1_774_828_800_000;
 /// Everything is in order again this long after the last fault.
 const RECOVERY_MS: u64 = 300_000;
 
@@ -84,7 +90,7 @@ fn simulate(seeds: Range<u64>) -> Figures {
     let mut figures = Figures::default();
     for seed in seeds {
         figures.seeds += 1;
-        if let Ok(steps) = catch_unwind(AssertUnwindSafe(|| day(seed, traces).steps)) {
+        if let Ok(steps) = catch_unwind(AssertUnwindSafe(|| steps_of(seed, traces))) {
             figures.steps += steps;
         } else {
             figures.violations += 1;
@@ -115,6 +121,11 @@ const KINDS: [(&[&str], bool); 8] = [
     (&["a", "b", "c", "d", "e"], false),
 ];
 
+/// Lives through a day; one of ten is that of several services.
+fn steps_of(seed: u64, traces: bool) -> u64 {
+    if seed % 10 == 9 { several::day(seed, traces) } else { day(seed, traces).steps }
+}
+
 fn day(seed: u64, traces: bool) -> World {
     let (names, spread) = KINDS[(seed % KINDS.len() as u64) as usize];
     let mut world = World::new(policy(), names, seed);
@@ -128,6 +139,9 @@ fn day(seed: u64, traces: bool) -> World {
         let ms = world.rng.random_range(0..1_500);
         world.run(ms);
         disturb(&mut world, names);
+        if world.rng.random_range(0..100) == 0 {
+            disturb_clocks(&mut [&mut world]);
+        }
     }
     calm(&mut world, names);
     world.run(RECOVERY_MS);
@@ -149,7 +163,7 @@ fn some_policy(world: &mut World) -> Policy {
         cooldown_ms: one_of(world, &[0, 1_000]),
         rise: one_of(world, &[1, 2, 3]),
         fall: one_of(world, &[1, 3]),
-        fall_window: one_of(world, &[None, None, Some(Window { failures: 3, checks: 10 })]),
+        fall_window: one_of(world, &[None, None, Some(check::Window { failures: 3, checks: 10 })]),
         fall_ignored: one_of(world, &[1, 2]),
         ejection_step_ms: one_of(world, &[0, 1_000, 10_000]),
         ejection_most_ms: 60_000,
@@ -164,8 +178,17 @@ fn some_policy(world: &mut World) -> Policy {
         veto_retry_ms: one_of(world, &[500, 5_000]),
         veto_limit_ms: one_of(world, &[0, 3_000, 20_000]),
         diagnosis_ms: one_of(world, &[None, None, Some(1_000)]),
+        windows: some_windows(world),
+        ceiling_breaks_window: world.rng.random(),
         ..policy()
     }
+}
+
+/// Rules may do something at all times, or for a part of each day.
+fn some_windows(world: &mut World) -> Vec<Window> {
+    let zone = "Europe/Berlin".to_owned().try_into().unwrap();
+    let window = Window { days: DAILY, start_minute: 22 * 60 + 30, length_ms: 4 * HOUR_MS, zone };
+    one_of(world, &[false, false, true]).then_some(window).into_iter().collect()
 }
 
 /// Each backend has some of the steps.
@@ -199,6 +222,7 @@ fn some_faults(world: &mut World) -> Faults {
         journal_fails: one_of(world, &[0, 10, 200]),
         crashes: one_of(world, &[0, 2, 10]),
         orders_lost: one_of(world, &[0, 0, 100]),
+        samples_lost: one_of(world, &[0, 0, 300]),
         latency_ms: one_of(world, &[0, 20, 800]),
         warm_up_fails: one_of(world, &[0, 100, 500]),
         warm_up_lost: one_of(world, &[0, 100]),
@@ -236,7 +260,8 @@ fn disturb(world: &mut World, names: &[&str]) {
                 life.mute = !life.mute;
             }
         }
-        86..89 => drop(world.drain(who)),
+        86..88 => drop(world.drain(who)),
+        88..89 => reload(world),
         89..92 => drop(world.ready(who)),
         92..93 => drop(world.pause()),
         93..95 => drop(world.resume_rules()),
@@ -248,6 +273,26 @@ fn disturb(world: &mut World, names: &[&str]) {
             if let Some(life) = &mut world.machine(who).life {
                 life.memory += 250;
             }
+        }
+    }
+}
+
+/// Operators change their minds in the middle of whatever is under way: about what is no identity, everything.
+fn reload(world: &mut World) {
+    let Policy { spread, asks, .. } = world.policy;
+    let policy = Policy { spread, asks, ..some_policy(world) };
+    world.change_policy(policy);
+}
+
+/// The wall clock of a machine is set, or it sleeps for a while.
+fn disturb_clocks(worlds: &mut [&mut World]) {
+    let Some(first) = worlds.first_mut() else { return };
+    let (sleeps, hours) = (first.rng.random(), first.rng.random_range(0..48));
+    for world in worlds {
+        if sleeps {
+            world.sleep(hours * HOUR_MS);
+        } else {
+            world.set_clock(MONDAY + hours * HOUR_MS);
         }
     }
 }

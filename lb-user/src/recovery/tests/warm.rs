@@ -1,9 +1,9 @@
 //! Warm-ups: who gets Baton's own requests before those of clients, and what becomes of who does not like them.
 
-use super::policy;
 use super::world::World;
+use super::{name, policy};
 use crate::recovery::report::Outcome;
-use crate::recovery::{Policy, State};
+use crate::recovery::{Input, Policy, State, Through, WarmUp};
 
 fn warms() -> Policy {
     Policy { warm_up_requests: 10, warm_up_deadline_ms: 1_000, ..policy() }
@@ -60,6 +60,29 @@ fn a_warm_up_of_which_nothing_is_heard_has_failed() {
     world.run_until("a active, b warming");
     world.run_until("a active, b failed");
     assert!(world.said().contains("nothing was heard of its warm-up in time"), "{}", world.said());
+}
+
+#[test]
+fn a_warm_up_of_which_is_heard_after_all_counts() {
+    for (late_failures, standing) in [(0, "a active, b standby"), (10, "a active, b failed")] {
+        let mut world = World::up(Policy { retry_ms: 10_000, ..warms() });
+        world.faults.warm_up_lost = 1_000;
+        world.kill("b");
+        world.run_until("a active, b warming");
+        world.run_until("a active, b failed");
+        let (backend, instance) = (name("b"), world.life("b").instance);
+        let result = WarmUp {
+            through: Through::DataPath,
+            ok: 10 - late_failures,
+            failed: late_failures,
+            took_ms: 9_000,
+            first_failure: None,
+        };
+        world.tell(&Input::WarmedUp { backend, instance, result });
+        assert_eq!(world.standing(), standing);
+        world.run(2_000);
+        assert_eq!((world.standing().as_str(), world.life("b").instance), (standing, instance));
+    }
 }
 
 #[test]

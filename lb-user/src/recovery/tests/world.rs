@@ -16,7 +16,7 @@ use crate::flow_counts::OpenFlows;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
 use crate::recovery::hook::{DiagnosisReport, HookCall, HookReport};
-use crate::recovery::journal::Record;
+use crate::recovery::journal::{Record, Standing};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Report;
 use crate::recovery::{
@@ -45,6 +45,8 @@ pub(super) struct Faults {
     pub(super) crashes: u32,
     /// A start or a stop is carried out or not, and all that is heard of it is that nothing was.
     pub(super) orders_lost: u32,
+    /// Whoever measures a backend is silent.
+    pub(super) samples_lost: u32,
     /// A report is on its way for up to this.
     pub(super) latency_ms: u64,
     pub(super) warm_up_fails: u32,
@@ -275,6 +277,9 @@ impl World {
         let alive: BTreeMap<_, _> =
             lives.map(|(name, m)| (name.clone(), m.life.as_ref().map(|life| life.instance))).collect();
         self.checker.crash(&alive, self.now);
+        if let Some(purse) = &self.purse {
+            purse.interrupt(self.checker.cycle_of.as_ref().map(|(cycle, _)| *cycle));
+        }
         let (service, policy) = ("web".parse().unwrap(), self.policy.clone());
         let (coordinator, outputs) =
             Coordinator::resume(service, policy, &alive, self.word.clone(), &self.journal, self.now);
@@ -365,7 +370,8 @@ impl World {
                 Output::Diagnose { backend, .. } => self.answer_diagnosis(backend),
                 Output::Event(event) => {
                     if let Some(purse) = &self.purse {
-                        purse.hear(&event)?;
+                        let standing = Standing::of(&self.journal);
+                        purse.hear(&event, |backend| standing.held_out.contains(backend))?;
                     }
                     self.events.push(event);
                 }
@@ -427,7 +433,8 @@ impl World {
             Happening::Ends(backend, cut) => self.end(backend, cut),
             Happening::Check(backend) => self.check(backend),
             Happening::Sample(backend) => {
-                if let Some(life) = &self.machines[&backend].life {
+                let lost = self.chance(self.faults.samples_lost);
+                if let Some(life) = self.machines[&backend].life.as_ref().filter(|_| !lost) {
                     let (instance, memory_rss_bytes) = (life.instance, life.memory);
                     self.hear_later(Input::Sampled { backend: backend.clone(), instance, memory_rss_bytes });
                 }
@@ -574,7 +581,8 @@ impl World {
 
     fn trace(&self, what: &dyn std::fmt::Debug) {
         if self.traces {
-            println!("{:>9} {what:?}", self.now.boot_ms);
+            let service = self.purse.as_ref().map_or_else(String::new, |purse| format!("{} ", purse.service));
+            println!("{:>9} {service}{what:?}", self.now.boot_ms);
         }
     }
 

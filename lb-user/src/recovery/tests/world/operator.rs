@@ -41,6 +41,11 @@ impl World {
         self.now.unix_ms = unix_ms;
     }
 
+    /// The machine is suspended for this long: nothing happens, and then all that was due meanwhile.
+    pub(in crate::recovery::tests) fn sleep(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+    }
+
     /// An operator wants no automatic rejuvenation.
     pub(in crate::recovery::tests) fn pause(&mut self) -> RequestId {
         self.ask(|request| Input::Pause { request })
