@@ -130,13 +130,13 @@ impl Cycle {
         service: &ServiceName,
         outcome: Outcome,
         detail: Option<String>,
-        old: &Backend,
+        old: Option<&Backend>,
         now: Now,
     ) -> Report {
         self.times.ended_unix_ms = Some(now.unix_ms);
         let flows_at_handover = self.at_handover.unwrap_or_default();
         let cut = self.cut.len() as u64;
-        let after = old.instance.filter(|instance| Some(*instance) != self.before);
+        let after = old.and_then(|old| old.instance).filter(|instance| Some(*instance) != self.before);
         Report {
             service: service.clone(),
             cycle: self.number,
@@ -154,7 +154,9 @@ impl Cycle {
             proof: Proof { before: self.before, after },
             troubles: self.troubles,
             warm_up: self.warm_up,
-            steps: self.stopping.map(|_| old.ladder.taken().to_vec()).unwrap_or_default(),
+            steps: old
+                .filter(|_| self.stopping.is_some())
+                .map_or_else(Vec::new, |old| old.ladder.taken().to_vec()),
             diagnosis: match self.diagnosis {
                 Diagnosis::Done(report) => Some(report),
                 Diagnosis::NotYet | Diagnosis::UnderWay { .. } => None,

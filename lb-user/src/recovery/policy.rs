@@ -206,6 +206,22 @@ impl Policy {
         if self.spread { self.active_least.max(1) as usize } else { 1 }
     }
 
+    /// Whether checks mean the same under both.
+    pub(super) fn judges_like(&self, other: &Self) -> bool {
+        let of = |policy: &Self| {
+            let rule = policy.rule();
+            (
+                rule.rise,
+                rule.fall,
+                rule.window,
+                policy.fall_ignored,
+                policy.check_period_ms,
+                policy.check_timeout_ms,
+            )
+        };
+        of(self) == of(other)
+    }
+
     /// A warm-up that has not been heard of within this is taken to have failed, in milliseconds.
     pub(super) fn warm_up_limit_ms(&self) -> u64 {
         self.warm_up_deadline_ms.saturating_add(WARM_UP_GRACE_MS)

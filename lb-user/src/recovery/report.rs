@@ -89,6 +89,8 @@ pub enum Outcome {
     CalledOff,
     /// It drained, and is held out as the operator wanted; it was not restarted.
     HeldOut,
+    /// The old backend was taken out of the configuration meanwhile, and is no business of ours any more.
+    Removed,
 }
 
 impl fmt::Display for Outcome {
@@ -101,6 +103,7 @@ impl fmt::Display for Outcome {
             Self::Undone => "was undone before it began",
             Self::CalledOff => "was called off",
             Self::HeldOut => "ended with the backend held out",
+            Self::Removed => "ended because the backend was removed from the configuration",
         })
     }
 }

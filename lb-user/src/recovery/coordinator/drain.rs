@@ -185,8 +185,8 @@ impl Coordinator {
     }
 
     pub(super) fn report(&mut self, cycle: Cycle, outcome: Outcome, detail: Option<String>, now: Now) {
-        let Some(old) = self.backends.get(&cycle.from) else { return };
         let requests = cycle.requests.clone();
+        let old = self.backends.get(&cycle.from);
         let report = Box::new(cycle.report(&self.service, outcome, detail, old, now));
         self.out.push(Output::Report(report.clone()));
         self.out.push(Output::Event(Event::RejuvenationEnded {

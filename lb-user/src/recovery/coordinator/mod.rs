@@ -18,6 +18,7 @@
 //! 11. In maintenance nobody is stopped, but for a rejuvenation that was under way, or by an operator's word.
 //! 12. Rules rejuvenate only in a window, unless a ceiling may break it.
 
+mod change;
 mod drain;
 mod failure;
 mod hold;
@@ -185,6 +186,11 @@ impl Coordinator {
             Input::Hooked { call, reports } => self.hooked(call, reports, now),
             Input::Diagnosed { backend, report } => self.diagnosed(&backend, report),
         }
+        self.look(now)
+    }
+
+    /// Does what is due, now that what happened is known.
+    fn look(&mut self, now: Now) -> Vec<Output> {
         (self.wish, self.waits) = (None, None);
         self.watch_hooks(now);
         self.watch_request(now);

@@ -97,6 +97,9 @@ impl Coordinator {
         resumed.drain_deadline_ms = *drain_deadline_ms;
         resumed.before = *instance;
         resumed.note_trouble("the controller ended on the way, and another one took over".to_owned());
+        if !self.backends.contains_key(from) {
+            return self.end_cycle(resumed, Outcome::Removed, None, now);
+        }
         let was_dead = matches!(reason, Reason::Died { .. });
         if self.steering.epoch > *epoch || was_dead {
             // More happened than was written down, so how long flows have been waiting is not known; and who was

@@ -82,6 +82,23 @@ impl Coordinator {
         self.fail(name, why, now);
     }
 
+    /// Nobody has to be warm any more: who waited for that, or was given up for it, need not.
+    pub(super) fn stop_warming(&mut self, now: Now) {
+        let waits = |b: &Backend| {
+            let given_up = b.state == State::Failed && matches!(b.warmth, Warmth::Cold | Warmth::Unheard);
+            b.state == State::Warming || given_up
+        };
+        for name in self.names_where(waits) {
+            let Some(backend) = self.backends.get_mut(&name) else { continue };
+            backend.warmth = Warmth::Unknown;
+            if backend.is_ready(&self.policy, now) {
+                self.is_ready_now(&name, now);
+            } else {
+                self.set_state(&name, State::Starting, None, now);
+            }
+        }
+    }
+
     /// A backend has passed its checks, and its warm-up if it has one.
     pub(super) fn is_ready_now(&mut self, name: &BackendName, now: Now) {
         if let Some(backend) = self.backends.get_mut(name) {

@@ -101,8 +101,31 @@ impl Checker {
     }
 
     /// From now on this is what the coordinator is bound by.
-    pub(super) fn change_policy(&mut self, policy: Policy) {
+    pub(super) fn change_policy(&mut self, policy: Policy, now: Now) {
+        let is_judged_anew = !policy.judges_like(&self.policy);
+        for known in self.backends.values_mut() {
+            known.overdue |= known.is_overdue(&self.policy, now);
+            if is_judged_anew {
+                known.forget_checks(now);
+            }
+        }
         self.policy = policy;
+    }
+
+    /// A backend is taken out of the configuration: whatever was said of it is over.
+    pub(super) fn dismiss(&mut self, name: &BackendName) {
+        self.backends.remove(name);
+        self.held_out.remove(name);
+        self.stay_out.remove(name);
+        self.machine_steps.remove(name);
+        self.taken_back.remove(name);
+        self.drain = self.drain.take().filter(|drain| drain.from != *name);
+    }
+
+    /// A backend comes into the configuration.
+    pub(super) fn welcome(&mut self, name: &BackendName, now: Now) {
+        self.backends.insert(name.clone(), Known::new(None, now));
+        self.released.insert(name.clone());
     }
 
     /// Takes note of what the coordinator is about to be told.
@@ -196,7 +219,7 @@ impl Checker {
         }
         known.recent.push(passed);
         if known.passed >= policy.rise {
-            known.unready_since = None;
+            (known.unready_since, known.overdue) = (None, false);
             known.out = false;
             if known.fell_at.take().is_some() {
                 known.recent.clear();
@@ -359,7 +382,8 @@ impl Checker {
             return;
         };
         let led = to.as_ref().map_or(!new.active.contains(from), |to| new.active.contains(to));
-        if led && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
+        let is_known = self.backends.contains_key(from);
+        if is_known && led && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
             self.drain = Some(Drain {
                 cycle: *cycle,
                 from: from.clone(),
@@ -389,7 +413,7 @@ impl Checker {
             // No client has met this life.
             return Ok(());
         }
-        let unready = known.unready_since.is_some_and(|at| now.ms_since(at) >= self.policy.ready_deadline_ms);
+        let unready = known.overdue || known.is_overdue(&self.policy, now);
         // A life that followed the one that drained, and does not become ready, is one like any other.
         let drains = |drain: &&Drain| drain.from == *name && (drain.life == Some(life) || !unready);
         let Some(drain) = self.drain.as_ref().filter(drains) else {
@@ -533,8 +557,7 @@ impl Checker {
     }
 
     fn has_failed(&self, name: &BackendName) -> bool {
-        let known = &self.backends[name];
-        known.life.is_none() || known.has_fallen(&self.policy)
+        self.backends.get(name).is_none_or(|known| known.life.is_none() || known.has_fallen(&self.policy))
     }
 
     /// It still drains, and was fit a short while ago.

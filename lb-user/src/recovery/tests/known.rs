@@ -23,6 +23,8 @@ pub(super) struct Known {
     pub(super) fell_at: Option<Now>,
     /// Since when it has not been ready, if it is not.
     pub(super) unready_since: Option<Now>,
+    /// It had been so for too long when that was allowed to take longer.
+    pub(super) overdue: bool,
     /// Flows in the last scan.
     pub(super) open: Option<u64>,
     /// A stop was ordered and not answered yet.
@@ -48,6 +50,7 @@ impl Known {
             recent: Vec::new(),
             fell_at: None,
             unready_since: Some(now),
+            overdue: false,
             open: None,
             stopping: false,
             out: false,
@@ -58,6 +61,19 @@ impl Known {
 }
 
 impl Known {
+    /// It has not been ready for as long as it may take to become so.
+    pub(super) fn is_overdue(&self, policy: &Policy, now: Now) -> bool {
+        self.unready_since.is_some_and(|at| now.ms_since(at) >= policy.ready_deadline_ms)
+    }
+
+    /// Its checks mean something else from now on.
+    pub(super) fn forget_checks(&mut self, now: Now) {
+        let unready_since = self.unready_since.or(Some(now));
+        let Self { life, overdue, open, stopping, out, warm, warming_since, .. } = *self;
+        *self =
+            Self { unready_since, overdue, open, stopping, out, warm, warming_since, ..Self::new(life, now) };
+    }
+
     /// Its last check failed, and enough did; or fewer, while clients asked in vain.
     pub(super) fn has_fallen(&self, policy: &Policy) -> bool {
         let same = |seen: Option<(u64, u64)>| seen.map(|(first, last)| first == last);

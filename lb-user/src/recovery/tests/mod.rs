@@ -3,6 +3,7 @@
 
 mod broken;
 mod budget;
+mod changes;
 mod dead;
 mod failures;
 mod hooks;

@@ -1,7 +1,7 @@
 //! Several services under one budget: each in a world of its own, all on one clock.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::invariants::Verdict;
@@ -86,6 +86,15 @@ impl Purse {
         match open {
             Some(cycle) => drop(account.under_way.insert(self.service.clone(), cycle)),
             None => drop(account.under_way.remove(&self.service)),
+        }
+    }
+
+    /// The service has these backends from now on, and only those that `stay` are known.
+    pub(super) fn change_backends(&self, backends: &BTreeSet<BackendName>, stay: &BTreeSet<BackendName>) {
+        let states = &mut self.account.borrow_mut().states;
+        states.retain(|(service, backend), _| *service != self.service || stay.contains(backend));
+        for backend in backends {
+            states.entry((self.service.clone(), backend.clone())).or_insert(State::Starting);
         }
     }
 

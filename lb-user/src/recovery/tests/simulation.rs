@@ -231,8 +231,9 @@ fn some_faults(world: &mut World) -> Faults {
     }
 }
 
-fn disturb(world: &mut World, names: &[&str]) {
-    let who = one_of(world, names);
+fn disturb(world: &mut World, all: &[&str]) {
+    let names: Vec<_> = all.iter().copied().filter(|text| world.machines.contains_key(&name(text))).collect();
+    let who = one_of(world, &names);
     match world.rng.random_range(0..100) {
         0..8 => world.kill(who),
         8..14 => world.crash(),
@@ -261,8 +262,8 @@ fn disturb(world: &mut World, names: &[&str]) {
             }
         }
         86..88 => drop(world.drain(who)),
-        88..89 => reload(world),
-        89..92 => drop(world.ready(who)),
+        88..90 => reload(world, all),
+        90..92 => drop(world.ready(who)),
         92..93 => drop(world.pause()),
         93..95 => drop(world.resume_rules()),
         95..97 => {
@@ -277,11 +278,28 @@ fn disturb(world: &mut World, names: &[&str]) {
     }
 }
 
-/// Operators change their minds in the middle of whatever is under way: about what is no identity, everything.
-fn reload(world: &mut World) {
+/// Operators change their minds in the middle of whatever is under way: about what is no identity, everything; and
+/// about who serves.
+fn reload(world: &mut World, names: &[&str]) {
     let Policy { spread, asks, .. } = world.policy;
     let policy = Policy { spread, asks, ..some_policy(world) };
-    world.change_policy(policy);
+    if world.rng.random() {
+        return world.change_policy(policy);
+    }
+    let is_there = |world: &World, text: &str| world.machines.contains_key(&name(text));
+    let mut wanted: Vec<_> = names.iter().copied().filter(|text| is_there(world, text)).collect();
+    let mut stay = wanted.clone();
+    let who = one_of(world, names);
+    match world.rng.random_range(0..6) {
+        // One leaves, or comes back.
+        0 | 1 if is_there(world, who) && wanted.len() > 2 => wanted.retain(|text| *text != who),
+        0 | 1 if !is_there(world, who) => wanted.push(who),
+        // Another one takes its place.
+        2 => stay.retain(|text| *text != who),
+        _ => {}
+    }
+    stay.retain(|text| wanted.contains(text));
+    world.reload(&policy, &wanted, &stay);
 }
 
 /// The wall clock of a machine is set, or it sleeps for a while.
@@ -309,8 +327,8 @@ fn calm(world: &mut World, names: &[&str]) {
     }
     // Until the journal is known to work again, no word is taken.
     world.run(5_000);
-    for name in names {
-        world.ready(name);
+    for text in names.iter().filter(|text| world.machines.contains_key(&name(text))).collect::<Vec<_>>() {
+        world.ready(text);
     }
     world.resume_rules();
     world.maintain(false);
@@ -325,5 +343,5 @@ fn in_order(world: &World) {
     assert_eq!(world.coordinator.activity(world.now), None);
     assert_eq!(world.word.draining, None);
     assert!(world.unanswered.is_empty(), "unanswered: {:?}", world.unanswered);
-    assert!(world.machines[&name("a")].life.is_some());
+    assert!(world.machines.values().all(|machine| machine.life.is_some()));
 }

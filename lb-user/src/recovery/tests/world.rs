@@ -2,6 +2,7 @@
 //! that only the test moves. It carries out what is ordered as the service's runtime does.
 
 mod operator;
+mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,6 +89,21 @@ pub(super) struct Machine {
     asked: u64,
 }
 
+impl Machine {
+    fn new() -> Self {
+        Self {
+            life: None,
+            flows: 0,
+            bad_starts: 0,
+            fresh_bytes: FRESH_BYTES,
+            starts: 0,
+            turns: 0,
+            asked: 0,
+            warm_ups: 0,
+        }
+    }
+}
+
 /// What happens next.
 #[derive(Clone, Debug)]
 enum Happening {
@@ -137,22 +153,12 @@ impl World {
         let backends = names.iter().map(|text| name(text));
         let (coordinator, outputs) =
             Coordinator::new("web".parse().unwrap(), policy.clone(), backends.clone(), &[], now);
-        let machine = Machine {
-            life: None,
-            flows: 0,
-            bad_starts: 0,
-            fresh_bytes: FRESH_BYTES,
-            starts: 0,
-            turns: 0,
-            asked: 0,
-            warm_ups: 0,
-        };
         let mut world = Self {
             now,
             checker: Checker::new(policy.clone(), names, now),
             policy,
             coordinator,
-            machines: backends.clone().map(|name| (name, machine.clone())).collect(),
+            machines: backends.clone().map(|name| (name, Machine::new())).collect(),
             word: Steering::default(),
             journal: Vec::new(),
             journal_works: true,
@@ -173,12 +179,16 @@ impl World {
             serial: 0,
         };
         for backend in backends {
-            world.later(0, Happening::Check(backend.clone()));
-            world.later(0, Happening::Sample(backend));
+            world.watch(backend);
         }
         world.later(0, Happening::Scan);
         world.carry_out(outputs).unwrap();
         world
+    }
+
+    fn watch(&mut self, backend: BackendName) {
+        self.later(0, Happening::Check(backend.clone()));
+        self.later(0, Happening::Sample(backend));
     }
 
     /// Two backends, of which `a` serves and `b` waits; nothing goes wrong by itself.
@@ -264,13 +274,6 @@ impl World {
         self.resume();
     }
 
-    /// The next controller takes over under another policy.
-    pub(super) fn change_policy(&mut self, policy: Policy) {
-        self.policy = policy.clone();
-        self.checker.change_policy(policy);
-        self.crash();
-    }
-
     fn resume(&mut self) {
         self.trace(&"a new controller");
         let lives = self.machines.iter();
@@ -307,15 +310,19 @@ impl World {
         }
     }
 
-    /// As the runtime does: a step counts only if its records are on disk.
     fn tell_once(&mut self, input: &Input) {
         self.trace(input);
-        self.steps += 1;
         self.checker.hear(input, self.now);
+        self.step(input, |coordinator, now| coordinator.step(now, input.clone()));
+    }
+
+    /// As the runtime does: a step counts only if its records are on disk.
+    fn step(&mut self, what: &dyn std::fmt::Debug, step: impl Fn(&mut Coordinator, Now) -> Vec<Output>) {
+        self.steps += 1;
         for attempt in 0.. {
-            assert!(attempt < 3, "a step never comes to an end: {input:?}");
+            assert!(attempt < 3, "a step never comes to an end: {what:?}");
             let mut next = self.coordinator.clone();
-            let outputs = next.step(self.now, input.clone());
+            let outputs = step(&mut next, self.now);
             let records = records(&outputs);
             if !records.is_empty() && !self.journal_writes() {
                 self.journal_failed_at = Some(self.now);
@@ -333,7 +340,7 @@ impl World {
             break;
         }
         self.checker.settled(&self.coordinator, self.now).unwrap_or_else(|broken| {
-            panic!("{broken} after {input:?}");
+            panic!("{broken} after {what:?}");
         });
     }
 

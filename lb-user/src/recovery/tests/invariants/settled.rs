@@ -41,9 +41,9 @@ impl Checker {
     /// 7: whom operators hold out, as it is written down, is out or on the way.
     fn operators_are_obeyed(&self, states: &BTreeMap<&BackendName, State>) -> Verdict {
         for name in Standing::of(&self.durable).held_out.difference(&self.released) {
-            let state = states[name];
+            let Some(state) = states.get(name) else { continue };
             let on_the_way = matches!(state, State::Draining | State::Drained | State::Recovering);
-            if state != State::Maintenance && !on_the_way {
+            if *state != State::Maintenance && !on_the_way {
                 return Err(format!("{name} is to be held out, and is {state}"));
             }
         }
