@@ -4,6 +4,7 @@
 //! any moment; the next one opens the same directories and takes everything up.
 
 mod budget;
+mod change;
 mod definition;
 mod error;
 mod first_start;
@@ -30,7 +31,6 @@ use std::path::Path;
 
 use lb_common::LAYOUT_VERSION;
 use nix::fcntl::{Flock, FlockArg};
-use procfs::Current;
 use tokio::sync::mpsc;
 
 use crate::api::server;
@@ -40,7 +40,6 @@ use crate::driver::netns;
 use crate::driver::process::Cgroup;
 use crate::names::{PlaneName, ServiceName};
 use crate::paths::{Roots, ServicePaths};
-use crate::recovery::Policy;
 
 pub use definition::{OwnNetwork, is_embedded};
 pub use error::UpError;
@@ -48,10 +47,10 @@ pub use fleet::{Fleet, FleetError, FleetOptions, unload};
 pub use layout::ensure_layout;
 pub use registration::{BackendNames, RegisteredBackend, Registration, load as load_registration};
 
-use budget::{Budget, Purse};
-use definition::{STOP_GRACE, policy_of};
+use change::{Change, Settings};
+use definition::STOP_GRACE;
 use parts::{Owned, open_own};
-use runtime::{Runtime, Start};
+use runtime::{Heard, Runtime, Start};
 
 /// Runs a service in a network of its own until it is told to end, and then takes it down; adopts what an
 /// earlier controller left.
@@ -66,7 +65,7 @@ pub async fn up(
     let name = service.name.clone();
     let adopting = registration::load(&paths)?.is_some();
     let result = async {
-        let mut runtime = open_embedded(roots, service, &network, None, Start::MustComeUp, None).await?;
+        let mut runtime = open_embedded(roots, service, &network, Start::MustComeUp).await?;
         let result = runtime.run(end).await;
         // A start that is under way must not outrun the removal that may follow.
         runtime.settle().await;
@@ -87,41 +86,49 @@ async fn open_embedded(
     roots: &Roots,
     service: config::Service,
     network: &OwnNetwork,
+    start: Start,
+) -> Result<Runtime, UpError> {
+    let (parts, start) = embedded_parts(roots, &service, network, None, start).await?;
+    let (runtime, _) = begin(&roots.service(&service.name), Settings::of(service, None)?, parts, start)?;
+    Ok(runtime)
+}
+
+/// Makes or adopts the parts of a service with a network of its own, and says which of both it was.
+async fn embedded_parts(
+    roots: &Roots,
+    service: &config::Service,
+    network: &OwnNetwork,
     run_by: Option<PlaneName>,
     start: Start,
-    budget: Option<&Budget>,
-) -> Result<Runtime, UpError> {
+) -> Result<(parts::Parts, Start), UpError> {
     let paths = roots.service(&service.name);
     ensure_layout(&paths.pinned(), &service.name)?;
     let left = registration::load(&paths)?;
-    let owned = Owned { service: &service, network, left };
+    let owned = Owned { service, network, left };
     let mut registration = Registration { run_by, ..owned.registration() };
+    let mut start = start;
     if let Some(left) = &owned.left {
         left.ensure_same(&registration, start == Start::MustComeUp)?;
+        start = Start::Adopted { known: left.backends.keys().cloned().collect() };
     }
-    let start = if owned.left.is_some() { Start::Adopted } else { start };
     let parts = open_own(roots, &owned, &mut registration).await?;
     registration::store(&paths, &registration)?;
-    begin(&paths, service, parts, start, budget)
+    Ok((parts, start))
 }
 
-/// Takes up a service whose parts are there, and begins to listen for commands.
+/// Takes up a service whose parts are there, and begins to listen for commands, and for what it is to become.
 fn begin(
     paths: &ServicePaths,
-    service: config::Service,
+    settings: Settings,
     parts: parts::Parts,
     start: Start,
-    budget: Option<&Budget>,
-) -> Result<Runtime, UpError> {
-    let memory = procfs::Meminfo::current()
-        .map_err(|error| UpError::files(Path::new("/proc/meminfo"))(io::Error::other(error.to_string())))?;
-    let policy = Policy { asks: budget.is_some(), ..policy_of(&service, memory.mem_total) };
-    let purse = budget.map(|budget| Purse::new(budget, &service));
-    let (commands, receiver) = mpsc::channel(16);
-    let mut runtime = Runtime::prepare(paths, service, policy, parts, start, receiver, purse)?;
-    let served = server::serve(&paths.socket(), commands).map_err(UpError::files(&paths.socket()))?;
+) -> Result<(Runtime, mpsc::Sender<Box<Change>>), UpError> {
+    let (asked, commands) = mpsc::channel(16);
+    let (wanted, changes) = mpsc::channel(1);
+    let mut runtime = Runtime::prepare(paths, settings, parts, start, Heard { commands, changes })?;
+    let served = server::serve(&paths.socket(), asked).map_err(UpError::files(&paths.socket()))?;
     runtime.keep(served);
-    Ok(runtime)
+    Ok((runtime, wanted))
 }
 
 /// What [`remove`] found and took away, for people.

@@ -2,7 +2,7 @@
 //! looks at the service without asking its controller.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -83,6 +83,14 @@ impl Registration {
             resolv_conf: None,
             backends: service.backends.iter().map(registered).collect(),
         }
+    }
+
+    /// The backends of a service that were known where they are now.
+    pub(super) fn known(&self, service: &config::Service) -> BTreeSet<BackendName> {
+        let is_known = |backend: &&config::Backend| {
+            self.backends.get(&backend.name).is_some_and(|left| left.address == backend.address)
+        };
+        service.backends.iter().filter(is_known).map(|backend| backend.name.clone()).collect()
     }
 
     /// An error if `new` would be another service under the same name.

@@ -8,9 +8,11 @@ use lb_common::BackendState;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::UpError;
 use super::budget::Purse;
+use super::change::{Change, Settings};
 use super::definition::STOP_GRACE;
 use super::history::History;
 use super::parts::Parts;
@@ -26,7 +28,7 @@ use crate::paths::ServicePaths;
 use crate::probe::Sample;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Journal, Record};
-use crate::recovery::{Coordinator, CutFlow, Input, Output, Policy, RequestId};
+use crate::recovery::{Coordinator, CutFlow, Input, Instance, Output, Policy, RequestId};
 
 /// How often flows are counted while something drains.
 const DRAIN_SCAN: Duration = Duration::from_millis(50);
@@ -34,18 +36,29 @@ const DRAIN_SCAN: Duration = Duration::from_millis(50);
 const IDLE_SCAN: Duration = Duration::from_millis(500);
 /// How often a journal that failed is tried again.
 const JOURNAL_RETRY_MS: u64 = 1_000;
+/// Reports of starts and stops that are under way are waited for this long when the controller ends.
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// Inputs that may wait.
 const QUEUE: usize = 256;
 
 /// In which way a controller takes up a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// It was there, with its flows.
-    Adopted,
+    /// It was there, with its flows and these backends.
+    Adopted {
+        /// Those that an earlier controller knew where they are now.
+        known: BTreeSet<BackendName>,
+    },
     /// It is new; a backend that does not come up is tried again.
     New,
     /// It is new, and comes up at once or not at all.
     MustComeUp,
+}
+
+/// Whom a runtime listens to.
+pub(super) struct Heard {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) changes: mpsc::Receiver<Box<Change>>,
 }
 
 /// A running controller.
@@ -61,15 +74,24 @@ pub(super) struct Runtime {
     inputs: mpsc::Receiver<Input>,
     /// What is seen of the backends.
     checks: mpsc::Receiver<Seen>,
+    pub(super) checked: mpsc::Sender<Seen>,
     /// What their agents have said.
     pub(super) advice: BTreeMap<BackendName, Advice>,
     /// How quick the backends usually are.
     pub(super) paces: Paces,
     pub(super) reporter: Reporter,
-    /// What watches the backends, for as long as the runtime is there.
-    _watchers: JoinSet<()>,
+    /// What watches the backends, for as long as they are watched like this.
+    pub(super) watchers: JoinSet<()>,
+    /// What waits for the end of each life.
+    pub(super) ends: BTreeMap<BackendName, AbortOnDropHandle<()>>,
     /// Starts and stops under way.
     actions: JoinSet<()>,
+    /// The backends of these, until their report is heard.
+    pub(super) ordered: BTreeSet<BackendName>,
+    /// What the service is to become.
+    changes: mpsc::Receiver<Box<Change>>,
+    /// The same, if that has to wait.
+    pub(super) change: Option<Box<Change>>,
     /// Warm-ups under way.
     pub(super) warm_ups: JoinSet<()>,
     commands: mpsc::Receiver<Command>,
@@ -93,37 +115,42 @@ impl Runtime {
     /// Takes the first step of a service whose parts are there.
     pub(super) fn prepare(
         paths: &ServicePaths,
-        service: config::Service,
-        mut policy: Policy,
+        settings: Settings,
         parts: Parts,
         start: Start,
-        commands: mpsc::Receiver<Command>,
-        purse: Option<Purse>,
+        heard: Heard,
     ) -> Result<Self, UpError> {
-        policy.ladders =
-            parts.backends.iter().map(|(name, backend)| (name.clone(), backend.driver.ladder())).collect();
+        let Settings { service, policy, purse } = settings;
+        let policy = parts.with_ladders(policy);
         let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
         if past.discarded > 0 {
             tracing::warn!(bytes = past.discarded, "the end of the journal was damaged and has been cut off");
         }
         let now = Now::read();
         let mut history = History::open(&service.name, paths);
-        let (coordinator, outputs) = if start == Start::Adopted {
-            let alive = parts.backends.iter().map(|(name, b)| (name.clone(), b.driver.alive())).collect();
-            let name = service.name.clone();
-            Coordinator::resume(name, policy.clone(), &alive, parts.steering(), &past.records, now)
+        let (name, names) = (service.name.clone(), parts.names());
+        let (coordinator, outputs) = if let Start::Adopted { known } = &start {
+            let known: BTreeSet<_> = known.intersection(&names).cloned().collect();
+            let alive = |name: &BackendName| parts.backends.get(name).and_then(|b| b.driver.alive());
+            let alive = known.iter().map(|name| (name.clone(), alive(name))).collect();
+            let (mut coordinator, mut outputs) =
+                Coordinator::resume(name, policy.clone(), &alive, parts.steering(), &past.records, now);
+            // Of those that came into the configuration meanwhile nothing is known: one that runs is taken as it is.
+            if known != names {
+                outputs.extend(coordinator.change(policy.clone(), &names, &known, now));
+            }
+            (coordinator, outputs)
         } else {
             history.note(Event::ControllerStarted { adopted: false }, now);
-            let names = parts.backends.keys().cloned();
-            Coordinator::new(service.name.clone(), policy.clone(), names, &past.records, now)
+            Coordinator::new(name, policy.clone(), names, &past.records, now)
         };
         let (reporter, inputs) = mpsc::channel(QUEUE);
         let (checked, checks) = mpsc::channel(QUEUE);
         let paces =
             Paces::new(service.check.watch.slow, 2 * policy.check_period_ms + policy.check_timeout_ms);
         let mut watchers = JoinSet::new();
-        let heard = tasks::Reporters { inputs: &reporter, checks: &checked };
-        let samples = tasks::watch_all(&parts, &service, heard, &mut watchers);
+        let reporters = tasks::Reporters { inputs: &reporter, checks: &checked };
+        let samples = tasks::watch_all(&parts, &service, reporters, &mut watchers);
         let up_before = (start == Start::MustComeUp).then(|| now.plus_ms(policy.ready_deadline_ms));
         let mut runtime = Self {
             service,
@@ -136,13 +163,18 @@ impl Runtime {
             samples,
             inputs,
             checks,
+            checked,
             advice: BTreeMap::new(),
             paces,
             reporter,
             actions: JoinSet::new(),
+            ordered: BTreeSet::new(),
             warm_ups: JoinSet::new(),
-            _watchers: watchers,
-            commands,
+            watchers,
+            ends: BTreeMap::new(),
+            commands: heard.commands,
+            changes: heard.changes,
+            change: None,
             waiting: HashMap::new(),
             next_request: 0,
             up_before,
@@ -154,6 +186,10 @@ impl Runtime {
         };
         runtime.watch_adopted();
         runtime.commit(outputs, now);
+        if matches!(start, Start::Adopted { .. }) {
+            // Weights and limits may be others than those that the tables were made with.
+            runtime.parts.steer(runtime.coordinator.steering());
+        }
         runtime.settle_with_budget(now);
         Ok(runtime)
     }
@@ -171,21 +207,21 @@ impl Runtime {
     /// Serves until it is told to end.
     pub(super) async fn run(&mut self, end: impl Future<Output = ()>) -> Result<(), UpError> {
         let mut end = pin!(end);
+        let mut ends_by = None;
         let mut scan_at = Instant::now();
         loop {
             tokio::select! {
-                () = &mut end => {
-                    self.history.note(Event::ControllerStopped, Now::read());
-                    return Ok(());
-                }
+                () = &mut end, if ends_by.is_none() => ends_by = Some(Instant::now() + END_LIMIT),
                 Some(input) = self.inputs.recv() => {
                     self.check_first_start(&input)?;
                     self.refuse_survivors(&input);
                     self.forget_stopped(&input);
                     self.step(&input);
+                    self.note_report(&input);
                 }
                 Some(seen) = self.checks.recv() => self.see(seen),
                 Some(command) = self.commands.recv() => self.obey(command),
+                Some(change) = self.changes.recv() => self.change = Some(change),
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
                 Some(_) = self.actions.join_next() => {}
                 () = sleep_until(scan_at) => {
@@ -194,6 +230,12 @@ impl Runtime {
                     scan_at = Instant::now() + period;
                 }
             }
+            // An order whose report nobody heard would be given again by the next controller.
+            if ends_by.is_some_and(|at| self.ordered.is_empty() || Instant::now() >= at) {
+                self.history.note(Event::ControllerStopped, Now::read());
+                return Ok(());
+            }
+            self.change_if_possible();
             if self.coordinator.wants_flows() {
                 scan_at = scan_at.min(Instant::now() + DRAIN_SCAN);
             }
@@ -207,11 +249,37 @@ impl Runtime {
         while self.actions.join_next().await.is_some() {}
     }
 
-    fn watch_adopted(&self) {
-        for (name, backend) in &self.parts.backends {
-            if let Some(instance) = backend.driver.alive() {
-                tasks::watch_end(name.clone(), backend.driver.clone(), instance, self.reporter.clone());
+    fn watch_adopted(&mut self) {
+        let lives =
+            self.parts.backends.iter().filter_map(|(name, b)| Some((name.clone(), b.driver.alive()?)));
+        for (name, instance) in lives.collect::<Vec<_>>() {
+            self.watch_end(&name, instance);
+        }
+    }
+
+    fn watch_end(&mut self, name: &BackendName, instance: Instance) {
+        let Some(backend) = self.parts.backends.get(name) else { return };
+        let driver = backend.driver.clone();
+        let watched = tasks::watch_end(name.clone(), driver, instance, self.reporter.clone());
+        self.ends.insert(name.clone(), watched);
+    }
+
+    /// An order has come to its end.
+    fn note_report(&mut self, input: &Input) {
+        match input {
+            Input::Started { backend, instance } => {
+                self.ordered.remove(backend);
+                // Reports of others than the life that goes on have changed nothing.
+                if self.coordinator.life(backend) == Some(*instance) {
+                    self.watch_end(backend, *instance);
+                }
             }
+            Input::StartFailed { backend, .. } | Input::Stopped { backend, .. } => {
+                // A stop is followed by a start at once.
+                let is_over = !self.coordinator.awaits_report(backend);
+                is_over.then(|| self.ordered.remove(backend));
+            }
+            _ => {}
         }
     }
 
@@ -224,9 +292,14 @@ impl Runtime {
 
     /// One step, as [`Coordinator::step`] wants it: it counts only if its records are on disk.
     pub(super) fn step_once(&mut self, input: &Input, now: Now) {
+        self.step_by(now, |coordinator| coordinator.step(now, input.clone()));
+    }
+
+    /// The same, of whatever changes the coordinator.
+    pub(super) fn step_by(&mut self, now: Now, step: impl Fn(&mut Coordinator) -> Vec<Output>) {
         loop {
             let mut next = self.coordinator.clone();
-            let outputs = next.step(now, input.clone());
+            let outputs = step(&mut next);
             match self.journal.append(&records(&outputs)) {
                 Ok(()) => {
                     let handed_over =
@@ -280,6 +353,7 @@ impl Runtime {
                         self.parts.set_backend_state(&name, BackendState::Present);
                         let start = tasks::start(name.clone(), backend.driver.clone(), self.reporter.clone());
                         self.actions.spawn(start);
+                        self.ordered.insert(name);
                     }
                 }
                 Output::Refuse(name) if stopped.contains(&name) && self.is_killed_at_once(&name) => {
@@ -294,8 +368,10 @@ impl Runtime {
                     let grace = if self.dying.contains(&name) { Duration::ZERO } else { STOP_GRACE };
                     if let Some(backend) = self.parts.backends.get(&name) {
                         let driver = backend.driver.clone();
-                        let stop = tasks::stop(name, driver, (step, grace), cut, self.reporter.clone());
+                        let stop =
+                            tasks::stop(name.clone(), driver, (step, grace), cut, self.reporter.clone());
                         self.actions.spawn(stop);
+                        self.ordered.insert(name);
                     }
                 }
                 Output::WarmUp { backend, instance } => self.warm_up(backend, instance),

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::definition::millis;
 use super::parts::{BackendParts, Parts};
@@ -238,10 +239,7 @@ async fn show_output(backend: BackendName, mut tail: Tail) {
 /// Starts a backend's command and reports how that went.
 pub(super) async fn start(backend: BackendName, driver: Driver, reporter: Reporter) {
     let input = match answered(driver.patience(), driver.start()).await {
-        Ok(instance) => {
-            watch_end(backend.clone(), driver, instance, reporter.clone());
-            Input::Started { backend, instance }
-        }
+        Ok(instance) => Input::Started { backend, instance },
         Err(error) => Input::StartFailed { backend, error },
     };
     // A runtime that has ended needs no report.
@@ -265,12 +263,17 @@ async fn answered<T>(
     }
 }
 
-/// Reports the end of a life, whenever that comes.
-pub(super) fn watch_end(backend: BackendName, driver: Driver, instance: Instance, reporter: Reporter) {
-    tokio::spawn(async move {
+/// Reports the end of a life, whenever that comes, for as long as the handle is kept.
+pub(super) fn watch_end(
+    backend: BackendName,
+    driver: Driver,
+    instance: Instance,
+    reporter: Reporter,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let status = driver.ended(instance).await;
         let _ = reporter.send(Input::Exited { backend, instance, status }).await;
-    });
+    }))
 }
 
 /// Ends a backend's processes by a step, one that asks politely within its grace, and reports it with the flows

@@ -43,7 +43,7 @@ use super::event::Event;
 use super::gate::Gate;
 use super::hook::{HookReport, Phase};
 use super::journal::{self, Record};
-use super::message::{Input, Output, Steering};
+use super::message::{Input, Instance, Output, Steering};
 use super::policy::Policy;
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
@@ -214,6 +214,19 @@ impl Coordinator {
     /// The state of every backend.
     pub fn states(&self) -> impl Iterator<Item = (&BackendName, State)> {
         self.backends.iter().map(|(name, backend)| (name, backend.state))
+    }
+
+    /// The life of a backend that goes on, as far as was told.
+    pub fn life(&self, name: &BackendName) -> Option<Instance> {
+        self.backends.get(name)?.instance
+    }
+
+    /// Whether a start or a stop of this backend was ordered and has not been reported.
+    pub fn awaits_report(&self, name: &BackendName) -> bool {
+        self.backends.get(name).is_some_and(|backend| {
+            let starts = backend.state == State::Starting && backend.instance.is_none();
+            starts || backend.state == State::Recovering
+        })
     }
 
     /// Where flows go.

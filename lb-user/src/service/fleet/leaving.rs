@@ -48,7 +48,8 @@ impl Fleet {
         let there = super::super::list(&self.roots);
         for name in there.map_err(UpError::files(&directory))? {
             let is_wanted = self.config.services.iter().any(|service| service.name == name);
-            if is_wanted || self.leaving.contains_key(&name) {
+            let is_ending = self.leaving.contains_key(&name) || self.ending.contains_key(&name);
+            if is_wanted || is_ending {
                 continue;
             }
             let Some(registration) = registration::load(&self.roots.service(&name))? else { continue };

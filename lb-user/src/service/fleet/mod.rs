@@ -11,6 +11,7 @@
 mod leaving;
 mod lock;
 mod notify;
+mod opening;
 mod reload;
 mod shared;
 mod unload;
@@ -21,21 +22,23 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::future::join_all;
 use lb_common::LAYOUT_VERSION;
 use nix::fcntl::Flock;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::budget::Budget;
+use super::change::{Change, Settings};
 use super::definition::is_embedded;
 use super::ids::NoId;
-use super::parts::open_shared;
-use super::registration::{self, Registration};
+use super::parts::Parts;
+use super::registration;
 use super::runtime::{Runtime, Start};
-use super::{OwnNetwork, UpError, begin, lock, open_embedded, try_lock};
+use super::{OwnNetwork, UpError, begin, lock, try_lock};
 use crate::api::fleet as api;
 use crate::clock::Now;
 use crate::config::{self, Config};
@@ -44,6 +47,7 @@ use crate::names::{PlaneName, ServiceName};
 use crate::paths::{PlanePaths, Roots};
 
 use leaving::Leaving;
+use opening::{Network, Opening};
 use shared::SharedPlane;
 pub use unload::unload;
 
@@ -108,7 +112,18 @@ pub struct FleetOptions {
 struct Running {
     /// Ends the task and leaves the service serving.
     end: oneshot::Sender<()>,
+    /// What it is to become.
+    changes: mpsc::Sender<Box<Change>>,
+    task: task::Id,
     definition: config::Service,
+    lock: Flock<fs::File>,
+}
+
+/// A service that has left the configuration, and whose task has not ended yet.
+struct Ending {
+    task: task::Id,
+    /// How long its flows may take.
+    drain: Duration,
     _lock: Flock<fs::File>,
 }
 
@@ -124,6 +139,7 @@ pub struct Fleet {
     shared: Option<SharedPlane>,
     running: BTreeMap<ServiceName, Running>,
     tasks: JoinSet<Ended>,
+    ending: BTreeMap<ServiceName, Ending>,
     /// Services that this controller has taken up, whether or not they run at this moment.
     taken_up: BTreeSet<ServiceName>,
     leaving: BTreeMap<ServiceName, Leaving>,
@@ -158,6 +174,7 @@ impl Fleet {
             shared,
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
+            ending: BTreeMap::new(),
             taken_up: BTreeSet::new(),
             leaving: BTreeMap::new(),
             retry_at: None,
@@ -165,7 +182,8 @@ impl Fleet {
             keepers: Vec::new(),
             _lock: lock,
         };
-        fleet.take_up_all().await;
+        // Those that fail are named in the log, and tried again.
+        let _ = fleet.take_up_all().await;
         fleet.budget.open();
         // Not before it is known what is under way: that keeps the lock.
         fleet.keepers = lock::keep(identity, &fleet.paths, &fleet.budget);
@@ -186,7 +204,7 @@ impl Fleet {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let _watchdog = notify::watchdog_period().map(|period| {
-            AbortOnDropHandle::new(tokio::task::spawn_local(async move {
+            AbortOnDropHandle::new(task::spawn_local(async move {
                 // A change of the configuration may take longer than the service manager waits.
                 let mut ticks = interval(period);
                 loop {
@@ -217,24 +235,49 @@ impl Fleet {
         Ok(())
     }
 
-    /// Takes up every service that does not run yet.
-    async fn take_up_all(&mut self) {
+    /// Takes up every service that does not run as it should yet, all at the same time; what cannot be is said, and
+    /// tried again later.
+    async fn take_up_all(&mut self) -> Vec<String> {
         self.retry_at = None;
+        let mut failures = Vec::new();
+        let mut openings = Vec::new();
         for service in self.config.services.clone() {
-            if self.running.contains_key(&service.name) {
+            let runs = self.running.get(&service.name).is_some_and(|running| running.definition == service);
+            if runs || self.ending.contains_key(&service.name) {
                 continue;
             }
             self.leaving.remove(&service.name);
-            if let Err(error) = self.take_up(service.clone()).await {
-                tracing::error!(service = %service.name, "{error}; it is tried again in {} s", RETRY_MS / 1000);
-                self.retry_at = Some(Now::read().plus_ms(RETRY_MS));
+            let name = service.name.clone();
+            match self.prepare(service) {
+                Ok(opening) => openings.push(opening),
+                Err(error) => failures.push((name, error)),
             }
         }
+        // Each may wait for neighbours that are not there.
+        let opened = join_all(openings.into_iter().map(Opening::open)).await;
+        for (opening, parts) in opened {
+            let name = opening.service.name.clone();
+            let result = match parts {
+                Ok((parts, start)) => self.go_on_with(opening, parts, start).await,
+                Err(error) => Err(error),
+            };
+            failures.extend(result.err().map(|error| (name, error)));
+        }
+        let mut said = Vec::new();
+        for (service, error) in failures {
+            let when = RETRY_MS / 1000;
+            tracing::error!(%service, "{error}; it is tried again in {when} s");
+            said.push(format!("service {service}: {error}; it is tried again every {when} s"));
+            self.retry_at = Some(Now::read().plus_ms(RETRY_MS));
+        }
+        said
     }
 
-    async fn take_up(&mut self, service: config::Service) -> Result<(), FleetError> {
+    /// Sees to all that a service needs of what others share.
+    fn prepare(&mut self, service: config::Service) -> Result<Opening, FleetError> {
         let paths = self.roots.service(&service.name);
-        let lock = lock(&paths, &service.name)?;
+        let is_running = self.running.contains_key(&service.name);
+        let lock = if is_running { None } else { Some(lock(&paths, &service.name)?) };
         let left = registration::load(&paths)?;
         let owner = left.as_ref().map(|left| left.run_by.clone());
         if owner.is_some_and(|owner| owner.as_ref() != Some(&self.options.plane)) {
@@ -244,29 +287,39 @@ impl Fleet {
                 name = service.name
             )));
         }
-        let mut runtime = if is_embedded(&service) {
-            let (network, run_by) = (self.own_network(), Some(self.options.plane.clone()));
-            open_embedded(&self.roots, service.clone(), &network, run_by, Start::New, Some(&self.budget))
-                .await?
+        let run_by = self.options.plane.clone();
+        let network = if is_embedded(&service) {
+            Network::Own(self.own_network())
         } else {
             let no_plane =
                 || format!("service `{}` needs a data plane on the host's interfaces", service.name);
             let shared = self.shared.as_mut().ok_or_else(|| FleetError::Settings(no_plane()))?;
             // Files of a service whose tables are gone tell nothing of how it is now.
             let is_there = shared.plane.tables().adopted() || self.taken_up.contains(&service.name);
-            let start = if left.is_some() && is_there { Start::Adopted } else { Start::New };
+            let known = left.filter(|_| is_there).map(|left| left.known(&service));
             let place = shared.place(&service)?;
-            let mut registration =
-                Registration::of(&service, place.id, &place.backends, &self.config.data_plane.timeouts);
-            registration.plane = Some(self.options.plane.clone());
-            registration.run_by = Some(self.options.plane.clone());
-            let parts = open_shared(&paths, &service, place).await?;
-            registration::store(&paths, &registration)?;
-            begin(&paths, service.clone(), parts, start, Some(&self.budget))?
+            Network::Shared { place, known, timeouts: self.config.data_plane.timeouts.clone() }
         };
+        Ok(Opening { roots: self.roots.clone(), service, lock, run_by, network })
+    }
+
+    /// Begins to run a service whose parts are there, or lets the one that runs become this one.
+    async fn go_on_with(&mut self, opening: Opening, parts: Parts, start: Start) -> Result<(), FleetError> {
+        let Opening { service, lock, .. } = opening;
+        let settings = Settings::of(service.clone(), Some(&self.budget))?;
+        if let Some(running) = self.running.get_mut(&service.name) {
+            // A task that has ended is noticed by itself, and its service taken up again.
+            let _ = running.changes.send(Box::new(Change { settings, parts })).await;
+            running.definition = service;
+            return Ok(());
+        }
+        let Some(lock) = lock else {
+            return Err(FleetError::Settings(format!("service `{}` has just ended", service.name)));
+        };
+        let (mut runtime, changes) = begin(&self.roots.service(&service.name), settings, parts, start)?;
         let (end, ended) = oneshot::channel();
         let name = service.name.clone();
-        self.tasks.spawn_local(async move {
+        let task = self.tasks.spawn_local(async move {
             let end = async {
                 // A controller that is gone wants its services to end, too.
                 let _ = ended.await;
@@ -277,7 +330,8 @@ impl Fleet {
             (name, Box::new(runtime), result)
         });
         self.taken_up.insert(service.name.clone());
-        self.running.insert(service.name.clone(), Running { end, definition: service, _lock: lock });
+        let running = Running { end, changes, task: task.id(), definition: service.clone(), lock };
+        self.running.insert(service.name, running);
         Ok(())
     }
 
@@ -293,19 +347,17 @@ impl Fleet {
         }
     }
 
-    /// Ends a service's task; the service goes on serving.
-    async fn end(&mut self, name: &ServiceName) -> Option<Box<Runtime>> {
-        let running = self.running.remove(name)?;
+    /// Ends the task of a service that has left the configuration, and lets go of the service when it has ended.
+    fn end(&mut self, name: &ServiceName) {
+        let Some(Running { end, task, definition, lock, .. }) = self.running.remove(name) else { return };
         self.budget.interrupt(name);
-        // One that has ended already hears nothing.
-        let _ = running.end.send(());
-        while let Some(ended) = self.tasks.join_next().await {
-            match ended {
-                Ok((ended, runtime, _)) if ended == *name => return Some(runtime),
-                other => self.note_end(other),
-            }
+        if let Some(shared) = &self.shared {
+            shared.close(name);
         }
-        None
+        // One that has ended already hears nothing.
+        let _ = end.send(());
+        let ending = Ending { task, drain: definition.drain.deadline, _lock: lock };
+        self.ending.insert(name.clone(), ending);
     }
 
     async fn end_all(&mut self) {
@@ -317,27 +369,43 @@ impl Fleet {
         tracing::info!(services, "the controller has ended; the services go on, `baton unload` ends them");
     }
 
-    /// A task has ended by itself: its service is taken up again.
-    fn note_end(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        match ended {
-            Ok((name, _, result)) => {
-                if self.running.remove(&name).is_none() {
-                    return;
-                }
-                self.budget.interrupt(&name);
+    /// A task has ended: because its service has left, or by itself, and then its service is taken up again.
+    fn note_end(&mut self, ended: Result<Ended, task::JoinError>) {
+        let (name, parts) = match ended {
+            Ok((name, runtime, result)) => {
                 if let Err(error) = result {
-                    tracing::error!(service = %name, "{error}; it goes on serving and is taken up again");
+                    tracing::error!(service = %name, "{error}; it goes on serving");
                 }
+                (Some(name), Some(runtime.into_parts()))
             }
-            Err(error) => tracing::error!(%error, "a task broke off; its service is taken up again"),
-        }
+            Err(error) => {
+                tracing::error!(%error, "a task broke off; its service goes on serving");
+                (self.name_of(error.id()), None)
+            }
+        };
+        let Some(name) = name else { return };
         self.retry_at.get_or_insert_with(Now::read);
+        self.budget.interrupt(&name);
+        if let Some(ending) = self.ending.remove(&name) {
+            let is_wanted = self.config.services.iter().any(|service| service.name == name);
+            if !is_wanted {
+                self.let_go(name, Some(ending.drain), parts);
+            }
+        } else {
+            self.running.remove(&name);
+        }
+    }
+
+    fn name_of(&self, task: task::Id) -> Option<ServiceName> {
+        let running = self.running.iter().map(|(name, running)| (name, running.task));
+        let ending = self.ending.iter().map(|(name, ending)| (name, ending.task));
+        running.chain(ending).find(|(_, id)| *id == task).map(|(name, _)| name.clone())
     }
 
     async fn tick(&mut self) -> Result<(), FleetError> {
         let now = Now::read();
         if self.retry_at.is_some_and(|at| now.boot_ms >= at.boot_ms) {
-            self.take_up_all().await;
+            let _ = self.take_up_all().await;
         }
         self.see_off(now).await?;
         match &mut self.shared {

@@ -1,10 +1,8 @@
 //! From one configuration to the next while all services go on.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::super::definition::is_embedded;
 use super::shared::SharedPlane;
-use super::{Fleet, FleetError, Running, notify};
+use super::{Fleet, FleetError, notify};
 use crate::config::{self, Change, Config, Effect, Subject, What};
 use crate::names::ServiceName;
 
@@ -16,15 +14,26 @@ impl Fleet {
             Ok(config) => self.change_to(config).await.map_err(|error| error.to_string()),
             Err(findings) => Err(findings),
         };
-        match &result {
-            Ok(summary) => tracing::info!("the configuration was read again: {summary}"),
-            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
-        }
+        let result = match result {
+            Ok((summary, failures)) => {
+                tracing::info!("the configuration was read again: {summary}");
+                if failures.is_empty() {
+                    Ok(summary)
+                } else {
+                    Err(format!("{summary}; but {}", failures.join("; ")))
+                }
+            }
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error}");
+                Err(error)
+            }
+        };
         notify::ready(&self.summary());
         result
     }
 
-    async fn change_to(&mut self, config: Config) -> Result<String, FleetError> {
+    /// Brings a configuration about; the answer is what has changed, and what could not be done yet.
+    async fn change_to(&mut self, config: Config) -> Result<(String, Vec<String>), FleetError> {
         let changes = config::changes(&self.config, &config);
         self.ensure_allowed(&changes)?;
         if self.shared.is_none() && config.services.iter().any(|service| !is_embedded(service)) {
@@ -33,30 +42,21 @@ impl Fleet {
             shared.attach(&config.data_plane)?;
             shared.plane.remember_for(&config.data_plane.timeouts);
         }
-        let wanted: BTreeMap<_, _> = config.services.iter().map(|s| (&s.name, s)).collect();
-        let is_stale = |(name, running): &(&ServiceName, &Running)| {
-            wanted.get(name).is_none_or(|service| **service != running.definition)
-        };
-        let stale: Vec<ServiceName> =
-            self.running.iter().filter(is_stale).map(|(name, _)| name.clone()).collect();
+        let is_wanted = |name: &ServiceName| config.services.iter().any(|service| service.name == *name);
+        let removed: Vec<_> = self.running.keys().filter(|name| !is_wanted(name)).cloned().collect();
         let summary = if changes.is_empty() {
             "nothing has changed".to_owned()
         } else {
             changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         };
-        let removed: BTreeSet<_> = stale.iter().filter(|name| !wanted.contains_key(name)).cloned().collect();
         self.budget.change(&config.budget);
         self.config = config;
-        for name in stale {
-            let drain = self.running.get(&name).map(|running| running.definition.drain.deadline);
-            let runtime = self.end(&name).await;
-            if removed.contains(&name) {
-                self.let_go(name, drain, runtime.map(|runtime| runtime.into_parts()));
-            }
+        for name in removed {
+            self.end(&name);
         }
-        self.take_up_all().await;
+        let failures = self.take_up_all().await;
         self.let_go_of_the_rest()?;
-        Ok(summary)
+        Ok((summary, failures))
     }
 
     /// An error if something would have to change that cannot while it serves.

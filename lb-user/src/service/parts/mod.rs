@@ -3,7 +3,7 @@
 mod own;
 mod shared;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::names::BackendName;
 use crate::net::hops::Hops;
 use crate::net::netns::{self, NetnsHandle};
 use crate::net::{local_towards, unspecified};
-use crate::recovery::Steering;
+use crate::recovery::{Policy, Steering};
 
 pub(super) use own::{Owned, bare_driver, open as open_own};
 pub(super) use shared::{Place, open as open_shared};
@@ -67,6 +67,17 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// The names of the backends.
+    pub(super) fn names(&self) -> BTreeSet<BackendName> {
+        self.backends.keys().cloned().collect()
+    }
+
+    /// A policy with the steps that there are to bring each of the backends back.
+    pub(super) fn with_ladders(&self, policy: Policy) -> Policy {
+        let ladder = |(name, backend): (&BackendName, &BackendParts)| (name.clone(), backend.driver.ladder());
+        Policy { ladders: self.backends.iter().map(ladder).collect(), ..policy }
+    }
+
     /// Waits until frames can be sent to everybody, but not for long.
     async fn wait_for_hops(&mut self) {
         // Without them packets take the way through the stack; nothing is lost by going on.

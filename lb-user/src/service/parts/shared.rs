@@ -24,6 +24,7 @@ use crate::paths::ServicePaths;
 const SYSTEMD_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What a service has of a data plane that it shares.
+#[derive(Clone)]
 pub(in crate::service) struct Place {
     /// The data plane.
     pub(in crate::service) plane: Plane,

@@ -1,0 +1,123 @@
+//! `baton reload` in the middle of things: nothing that is under way is broken off, done twice or forgotten, and the
+//! service is watched all the while.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use baton_tests::lab::eventually;
+use baton_tests::plane::{Governed, Options, assert_nothing_lost, backend_name};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Requests of every kind come by within this.
+const A_WHILE: Duration = Duration::from_secs(1);
+const QUICK_DRAIN: &str = "[service.drain]\ndeadline = \"20s\"\n";
+const OTHER_DRAIN: &str = "[service.drain]\ndeadline = \"21s\"\n";
+
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// A service whose stop takes until a file is there, and is counted.
+fn slow_to_stop(governed: &Governed, settings: &str) -> String {
+    let mut text = governed.describe("shop", settings);
+    for number in 0..2 {
+        let stop = governed.file(&format!("stop-{number}")).display().to_string();
+        let (counted, released) = (governed.file(&format!("stops-{number}")), governed.file("released"));
+        let slow = governed.script(
+            &format!("slow-stop-{number}"),
+            &format!(
+                "echo stop >> {}\n{stop}\nfor _ in $(seq 300); do test -e {} && exit 0; sleep 0.1; done\n",
+                counted.display(),
+                released.display()
+            ),
+        );
+        text =
+            text.replace(&format!("stop = [\"{stop}\"]"), &format!("stop = [\"{slow}\"]\ntimeout = \"1m\""));
+    }
+    text
+}
+
+fn number_of(name: &str) -> usize {
+    (0..2).find(|number| backend_name(*number) == name).expect("a backend of the lab")
+}
+
+#[test]
+fn a_reload_while_a_backend_is_stopped_waits_for_nothing_and_loses_nothing() {
+    let mut governed = Governed::new(Options::default());
+    let text = slow_to_stop(&governed, QUICK_DRAIN);
+    governed.up(&[text]);
+    let old = governed.backends_in("shop", "active").remove(0);
+    let requests = governed.requests(0);
+    thread::sleep(A_WHILE);
+    let report = thread::scope(|scope| {
+        let waiting = scope.spawn(|| governed.rejuvenate("shop", None));
+        eventually("it is being stopped", || governed.backends_in("shop", "recovering") == [old.clone()]);
+        governed.configure(&[slow_to_stop(&governed, OTHER_DRAIN)]);
+        let said = governed.reload().unwrap();
+        assert!(said.contains("other `drain` (in place)"), "{said}");
+        assert_eq!(governed.backends_in("shop", "recovering"), [old.clone()], "the stop goes on");
+        fs::write(governed.file("released"), "").unwrap();
+        waiting.join().unwrap()
+    });
+    thread::sleep(A_WHILE);
+    assert_nothing_lost(&requests.end(), 2);
+    assert_eq!(report["outcome"], "completed", "{report:#}");
+    assert_eq!(lines(&governed.file(&format!("stops-{}", number_of(&old)))), 1, "it is stopped once");
+}
+
+#[test]
+fn a_death_is_answered_while_a_reload_and_a_stop_are_under_way() {
+    let mut governed = Governed::new(Options { backends: 2, ..Options::default() });
+    let text = slow_to_stop(&governed, QUICK_DRAIN);
+    governed.up(&[text]);
+    let old = governed.backends_in("shop", "active").remove(0);
+    let new = governed.backends_in("shop", "standby").remove(0);
+    let service = governed.service("shop");
+    let rejuvenate = || governed.baton(&["rejuvenate", &service, "--wait", "--json"]);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(rejuvenate);
+        eventually("it is being stopped", || governed.backends_in("shop", "recovering") == [old.clone()]);
+        governed.configure(&[slow_to_stop(&governed, OTHER_DRAIN)]);
+        governed.reload().unwrap();
+        let pid = fs::read_to_string(governed.pid_file(number_of(&new))).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+        eventually("its death is seen", || governed.backends_in("shop", "active").is_empty());
+        fs::write(governed.file("released"), "").unwrap();
+        let done = waiting.join().unwrap();
+        assert!(!done.stdout.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
+    });
+    governed.until_ready(1);
+}
+
+#[test]
+fn a_backend_that_runs_when_it_comes_into_the_configuration_is_taken_as_it_is() {
+    let mut governed = Governed::new(Options::default());
+    let both = governed.describe("shop", QUICK_DRAIN);
+    governed.up(&[both.clone()]);
+    let standby = governed.backends_in("shop", "standby").remove(0);
+    let pid_file = governed.pid_file(number_of(&standby));
+    let life = fs::read_to_string(&pid_file).unwrap();
+    let section = format!("[[service.backend]]\nname = \"{standby}\"");
+    let at = both.find(&section).expect("the backend's section");
+    let next = both[at + 1..].find("[[service.backend]]").map_or(both.len(), |length| at + 1 + length);
+    let alone = format!("{}{}", &both[..at], &both[next..]);
+    for restarts in [false, true] {
+        governed.configure(&[alone.clone()]);
+        governed.reload().unwrap();
+        eventually("one is left", || {
+            governed.status()[0]["backends"].as_array().is_some_and(|all| all.len() == 1)
+        });
+        governed.configure(&[both.clone()]);
+        if restarts {
+            governed.end_controller();
+            governed.start();
+        } else {
+            governed.reload().unwrap();
+        }
+        eventually("it waits again", || governed.backends_in("shop", "standby") == [standby.clone()]);
+        assert_eq!(fs::read_to_string(&pid_file).unwrap(), life, "it was not restarted");
+    }
+}
