@@ -35,7 +35,7 @@ pub(super) struct Cycle {
     pub(super) troubles: Vec<String>,
     /// What came of warming the new life up.
     pub(super) warm_up: Option<WarmUp>,
-    /// When the last step of the first run of the ladder began.
+    /// When the last step of the first run of the ladder began, or the last life of it.
     pub(super) last_step: Option<Now>,
     /// Hooks consent to the stop, or had long enough.
     pub(super) consented: bool,

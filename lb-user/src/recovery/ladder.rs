@@ -242,6 +242,11 @@ impl Ladder {
         self.last.filter(|_| self.is_under_way).map(|(rung, _)| rung.step)
     }
 
+    /// Whether a step is under way in the first run: there may be one that helps.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.is_under_way && self.failed_runs == 0
+    }
+
     /// Whether a life that is said to be new is the one that the step under way was to end.
     pub(super) fn has_failed_to_end(&self, life: Instance) -> bool {
         let by_process = self.last.is_some_and(|(rung, _)| rung.evidence == Evidence::Process);

@@ -310,9 +310,15 @@ fn run_async<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Ends a controller in good order, or by force if that takes too long; its exit code.
-pub fn end_in_order(mut controller: Child) -> Option<i32> {
+pub fn end_in_order(controller: Child) -> Option<i32> {
     // One that has ended already is only reaped.
     let _ = kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM);
+    await_end(controller)
+}
+
+/// Waits for the end of a controller that was told to end, and ends it by force if that takes too long; its exit
+/// code.
+pub fn await_end(mut controller: Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match controller.try_wait().unwrap() {

@@ -4,10 +4,7 @@
 //! the test is over, also when it fails.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,15 +13,15 @@ use baton::dataplane::{AttachPoint, Dataplane, Mode, XdpProgram, unload};
 use baton::net::netns::run_in;
 use baton::paths::Roots;
 use lb_common::Forwarding;
-use lb_common::endpoint::TCP;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{BACKEND_PORT, Options, Site};
-use crate::lab::{aging_service, baton, end_in_order, eventually};
+use super::{Options, Site, backend_name};
+use crate::lab::{await_end, baton, eventually};
 use crate::pins;
+use crate::systemd::{Plan, SystemdMachine};
 
 /// Machines whose balancer is governed by `baton run`.
 pub struct Governed {
@@ -32,6 +29,8 @@ pub struct Governed {
     /// The name of its data plane, which its services' names begin with.
     name: String,
     files: TempDir,
+    /// What the balancer's machine is booted with; `None` if it is the host, in a network of its own.
+    init: Option<SystemdMachine>,
     controller: Option<Child>,
     starts: u32,
     /// Lets packets pass at the far ends of the cables.
@@ -41,11 +40,6 @@ pub struct Governed {
 
 /// The configuration file.
 const CONFIG: &str = "baton.toml";
-
-/// What backends are called: `b0`, `b1`, …
-pub fn backend_name(number: usize) -> String {
-    format!("b{number}")
-}
 
 impl Governed {
     /// Lays the cables; nothing is steered yet.
@@ -57,6 +51,7 @@ impl Governed {
             site: Site::new(options),
             name: format!("run-{}-{number}", std::process::id()),
             files: tempfile::tempdir().unwrap(),
+            init: None,
             controller: None,
             starts: 0,
             far_ends: Dataplane::open(&pins, 1024).expect("a kernel that loads XDP programs"),
@@ -96,121 +91,35 @@ impl Governed {
         self.files.path().join(name)
     }
 
-    /// The part of a configuration that all services share.
-    pub fn data_plane(&self) -> String {
-        let interfaces: Vec<_> = self.site.wiring.cables().iter().map(|cable| cable.near.clone()).collect();
-        format!("[data_plane]\ninterfaces = {interfaces:?}\nflow_table = 16_384\n")
-    }
-
-    /// A service of all backends at the VIP, with `settings` of its own.
-    pub fn describe(&self, service: &str, settings: &str) -> String {
-        self.describe_at(service, self.vip(), settings)
-    }
-
-    /// The same at another VIP.
-    pub fn describe_at(&self, service: &str, vip: SocketAddr, settings: &str) -> String {
-        let is_tcp = self.options.protocol == TCP;
-        let forwarding = match self.options.forwarding {
-            Forwarding::Nat => "nat",
-            Forwarding::Dsr => "dsr",
-            Forwarding::Ipip => "ipip",
+    /// Boots the balancer's machine, in which the controller and all commands run from then on. Its units find the
+    /// networks of the backends by their names in `/run/netns`.
+    pub fn boot(&mut self, units: Vec<(String, String)>) {
+        let backends = (0..self.options.backends).map(|n| (backend_name(n), &self.backend(n).netns));
+        let plan = Plan {
+            netns: &self.balancer().netns,
+            units,
+            wanted: Vec::new(),
+            shares: vec![self.files.path().to_owned()],
+            networks: backends.collect(),
         };
-        let mut text = format!(
-            "[[service]]\nname = \"{}\"\nvip = \"{vip}\"\nprotocol = \"{}\"\nforwarding = \"{forwarding}\"\n{settings}\n",
-            self.service(service),
-            if is_tcp { "tcp" } else { "udp" },
-        );
-        text.push_str("[service.check]\n");
-        text.push_str(if is_tcp {
-            "type = \"http\"\npath = \"/free\"\n"
-        } else {
-            "type = \"udp\"\npayload = \"well?\"\nanswer = \"well\"\n"
-        });
-        text.push_str("interval = \"50ms\"\nfast_interval = \"50ms\"\n");
-        text.push_str("[service.rejuvenation]\nprobe_interval = \"100ms\"\n");
-        for number in 0..self.options.backends {
-            text.push_str(&self.describe_backend(number));
+        self.init = Some(SystemdMachine::boot(&plan));
+    }
+
+    /// The balancer's machine, once it is booted.
+    pub fn init(&self) -> &SystemdMachine {
+        self.init.as_ref().expect("a machine that is booted")
+    }
+
+    /// `baton` on the balancer's machine.
+    fn command(&self) -> Command {
+        match &self.init {
+            Some(init) => {
+                let mut command = init.entrance();
+                command.arg(baton());
+                command
+            }
+            None => Command::new(baton()),
         }
-        text
-    }
-
-    /// A VIP for a service whose backends run on the balancer.
-    pub fn embedded_vip(&self) -> SocketAddr {
-        // Services of one machine never share a VIP, even on hosts that do not see each other.
-        let [_, high, middle, low] = (std::process::id() << 6).to_be_bytes();
-        ([10, 94 + high % 16, middle, low | 1], BACKEND_PORT).into()
-    }
-
-    /// A service of processes on the balancer, each in a namespace of its own.
-    pub fn describe_processes(
-        &self,
-        service: &str,
-        vip: SocketAddr,
-        backends: &[&str],
-        settings: &str,
-    ) -> String {
-        let head = format!(
-            "[[service]]\nname = \"{}\"\nvip = \"{vip}\"\n{settings}\n[service.check]\ntype = \"tcp\"\n\
-             interval = \"50ms\"\nfast_interval = \"50ms\"\n",
-            self.service(service)
-        );
-        let command = aging_service();
-        let backends = backends.iter().map(|name| {
-            format!(
-                "[[service.backend]]\nname = \"{name}\"\naddress = \"0.0.0.0:{BACKEND_PORT}\"\n\
-                 [service.backend.driver]\ntype = \"process\"\n\
-                 command = [\"{command}\", \"--healthy\", \"--listen\", \"0.0.0.0:{BACKEND_PORT}\"]\n"
-            )
-        });
-        std::iter::once(head).chain(backends).collect()
-    }
-
-    fn describe_backend(&self, number: usize) -> String {
-        let name = backend_name(number);
-        let address = SocketAddr::new(self.backend(number).address, BACKEND_PORT);
-        let head = format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-        let driver = if self.options.protocol == TCP {
-            let (start, stop) = self.scripts(number);
-            let pid_file = self.pid_file(number).display().to_string();
-            format!("start = [\"{start}\"]\nstop = [\"{stop}\"]\npid_file = \"{pid_file}\"\n")
-        } else {
-            "restart = [\"/bin/true\"]\n".to_owned()
-        };
-        format!("{head}[service.backend.driver]\ntype = \"command\"\n{driver}")
-    }
-
-    /// The file that holds the process id of a backend.
-    pub fn pid_file(&self, number: usize) -> PathBuf {
-        self.file(&format!("pid-{number}"))
-    }
-
-    /// What starts and stops the service on a backend's machine, as an init script would.
-    fn scripts(&self, number: usize) -> (String, String) {
-        let machine = self.backend(number);
-        let namespace = format!("/proc/{}/fd/{}", std::process::id(), machine.netns.file().as_raw_fd());
-        let any: SocketAddr = if machine.address.is_ipv4() {
-            (Ipv4Addr::UNSPECIFIED, BACKEND_PORT).into()
-        } else {
-            (Ipv6Addr::UNSPECIFIED, BACKEND_PORT).into()
-        };
-        let pid_file = self.pid_file(number).display().to_string();
-        let (service, hangs) = (aging_service(), self.file(&format!("hang-{number}")).display().to_string());
-        let start = format!(
-            "if mv {hangs} {hangs}.done 2>/dev/null; then sleep 600; fi\n\
-             nsenter --net={namespace} {service} --healthy --listen {any} --backend {number} >/dev/null 2>&1 &\n\
-             echo $! > {pid_file}\n"
-        );
-        // One that does not run on never hears that it is to end.
-        let stop = format!("kill $(cat {pid_file})\nkill -CONT $(cat {pid_file})\n");
-        (self.script(&format!("start-{number}"), &start), self.script(&format!("stop-{number}"), &stop))
-    }
-
-    /// A script of the test's own; its path.
-    pub fn script(&self, name: &str, text: &str) -> String {
-        let path = self.file(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path.display().to_string()
     }
 
     /// Starts the echo of datagrams on every backend; services of TCP are started by their drivers.
@@ -231,7 +140,7 @@ impl Governed {
     pub fn start(&mut self) {
         self.starts += 1;
         let output = File::create(self.output_file()).unwrap();
-        let mut command = Command::new(baton());
+        let mut command = self.command();
         command
             .args(["run", "--plane", &self.name, "--config"])
             .arg(self.file(CONFIG))
@@ -297,7 +206,7 @@ impl Governed {
 
     /// Runs `baton` on the balancer to its end.
     pub fn baton(&self, words: &[&str]) -> Output {
-        let run = || Command::new(baton()).args(words).stdin(Stdio::null()).output();
+        let run = || self.command().args(words).stdin(Stdio::null()).output();
         run_in(&self.balancer().netns, run).unwrap().unwrap()
     }
 
@@ -326,22 +235,44 @@ impl Governed {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Every report of a service that was kept, oldest first.
+    pub fn reports(&self, service: &str) -> Vec<Value> {
+        let paths = Roots::default().service(&self.service(service).parse().unwrap());
+        let files = fs::read_dir(paths.reports()).into_iter().flatten().flatten();
+        let read = |path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok();
+        let mut reports: Vec<_> = files.filter_map(|file| read(file.path())).collect();
+        reports.sort_by_key(|report| report["cycle"].as_u64());
+        reports
+    }
+
     /// Kills the controller as a crash would.
     pub fn kill_controller(&mut self) {
-        let mut controller = self.controller.take().expect("a controller");
-        controller.kill().unwrap();
-        controller.wait().unwrap();
+        self.signal(Signal::SIGKILL);
+        self.controller.take().expect("a controller").wait().unwrap();
     }
 
     /// Ends the controller in good order and returns its exit code.
     pub fn end_controller(&mut self) -> Option<i32> {
-        self.controller.take().and_then(end_in_order)
+        self.controller.as_ref()?;
+        // Not who entered the machine is told, who would leave the controller alone.
+        self.signal(Signal::SIGTERM);
+        self.controller.take().and_then(await_end)
     }
 
     /// Signals the controller.
     pub fn signal(&self, signal: Signal) {
-        let controller = self.controller.as_ref().expect("a controller").id();
-        kill(Pid::from_raw(controller.cast_signed()), signal).expect("a controller");
+        // It may have ended, which is for the caller to find out.
+        let _ = self.controller_pid().map(|pid| kill(pid, signal));
+    }
+
+    /// The controller's process; in a machine with an init of its own it is the child of who entered.
+    fn controller_pid(&self) -> Option<Pid> {
+        let child = self.controller.as_ref().expect("a controller").id();
+        if self.init.is_none() {
+            return Some(Pid::from_raw(child.cast_signed()));
+        }
+        let children = fs::read_to_string(format!("/proc/{child}/task/{child}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
     }
 }
 

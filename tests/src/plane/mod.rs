@@ -18,6 +18,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a test fails by a panic, wherever in the plane")]
 
 mod conversations;
+mod describe;
 mod governed;
 mod machine;
 mod options;
@@ -40,7 +41,8 @@ use crate::lab::eventually;
 use crate::pins;
 
 pub use conversations::{Conversations, ask};
-pub use governed::{Governed, backend_name};
+pub use describe::backend_name;
+pub use governed::Governed;
 pub use machine::Machine;
 pub use options::{Family, Layout, Options};
 pub use requests::{Requests, assert_nothing_lost};

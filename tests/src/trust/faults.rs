@@ -3,7 +3,6 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use baton::paths::Roots;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -151,12 +150,7 @@ impl Trial {
 
     /// Every report that was kept, oldest first.
     pub(super) fn reports(&self) -> Vec<Value> {
-        let paths = Roots::default().service(&self.name().parse().unwrap());
-        let files = fs::read_dir(paths.reports()).into_iter().flatten().flatten();
-        let read = |path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok();
-        let mut reports: Vec<_> = files.filter_map(|file| read(file.path())).collect();
-        reports.sort_by_key(|report| report["cycle"].as_u64());
-        reports
+        self.governed.reports(SERVICE)
     }
 
     fn name(&self) -> String {

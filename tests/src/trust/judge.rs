@@ -9,13 +9,13 @@ use baton::load::{Outcome, Record, Report};
 
 /// A backend that was killed while it served.
 #[derive(Clone, Debug)]
-pub(super) struct Death {
+pub struct Death {
     /// As its answers name it.
-    pub(super) backend: String,
+    pub backend: String,
     /// When it was killed, in milliseconds since 1970.
-    pub(super) at_unix_ms: u64,
+    pub at_unix_ms: u64,
     /// When new flows went elsewhere.
-    pub(super) over_unix_ms: u64,
+    pub over_unix_ms: u64,
 }
 
 /// A handshake that had begun before new flows went elsewhere may end so much later.
@@ -23,15 +23,15 @@ const SLACK_MS: u64 = 100;
 
 /// Failed requests.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failures {
+pub struct Failures {
     /// Of flows on a backend that was killed, by cause.
-    pub(super) on_the_killed: BTreeMap<String, u64>,
+    pub on_the_killed: BTreeMap<String, u64>,
     /// All others, one line each.
-    pub(super) unexplained: Vec<String>,
+    pub unexplained: Vec<String>,
 }
 
 /// Finds the cause of each failure of a run.
-pub(super) fn judge(run: &Report, deaths: &[Death]) -> Failures {
+pub fn judge(run: &Report, deaths: &[Death]) -> Failures {
     let mut failures = Failures::default();
     let started = run.summary.started_unix_ms;
     for record in run.records.iter().filter(|record| record.outcome.is_failure()) {

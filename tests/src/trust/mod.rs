@@ -17,10 +17,10 @@ use serde::Serialize;
 
 use crate::plane::{Governed, Options};
 
-pub use faults::{Fault, Round};
-
-use judge::{Death, judge};
 use watch::Watch;
+
+pub use faults::{Fault, Round};
+pub use judge::{Death, Failures, judge};
 
 /// The service of every trial.
 const SERVICE: &str = "shop";

@@ -98,7 +98,17 @@ mod tests {
         assert!(plan.bpf_linker);
         assert_eq!(
             plan.packages,
-            ["binutils", "gcc", "iproute2", "nftables", "ethtool", "python3", "python3-venv", "iperf3"]
+            [
+                "binutils",
+                "gcc",
+                "iproute2",
+                "nftables",
+                "ethtool",
+                "python3",
+                "systemd",
+                "python3-venv",
+                "iperf3"
+            ]
         );
     }
 }

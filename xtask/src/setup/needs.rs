@@ -34,7 +34,7 @@ pub(super) enum Source {
     PythonVenv { package: &'static str },
 }
 
-pub(super) const NEEDS: [Need; 12] = [
+pub(super) const NEEDS: [Need; 13] = [
     Need {
         name: "rust-src",
         scope: Scope::Build,
@@ -94,6 +94,13 @@ pub(super) const NEEDS: [Need; 12] = [
         scope: Scope::Kernel,
         purpose: "to run services that are not ours in tests",
         source: Source::Package { command: "python3", package: "python3" },
+    },
+    // The package does not make systemd the init of a machine that has another one; `systemd-sysv` would.
+    Need {
+        name: "systemd",
+        scope: Scope::Kernel,
+        purpose: "to run machines with units in tests",
+        source: Source::Package { command: "systemctl", package: "systemd" },
     },
     Need {
         name: "python-venv",

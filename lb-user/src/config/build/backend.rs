@@ -1,6 +1,7 @@
 //! From `[[service.backend]]` to a [`Backend`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use lb_common::Forwarding;
 
@@ -9,6 +10,11 @@ use super::super::read::Fields;
 use super::super::types::{Backend, CommandDriver, Driver, Process, Restart};
 use super::service::forwarding;
 use crate::driver::command::Higher;
+
+/// How long a command of the operator's may take unless it is said.
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long systemd may take: units have limits of their own, which are to come first.
+const SYSTEMD_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The backend that `fields` is, of the service that `service` is.
 pub(super) fn backend(service: &Fields, fields: &Fields, findings: &mut Findings<'_>) -> Option<Backend> {
@@ -84,11 +90,14 @@ fn driver(fields: &Fields, findings: &mut Findings<'_>) -> Option<Driver> {
             Driver::Command(CommandDriver {
                 restart: restart?,
                 pid_file: fields.path("pid_file"),
-                timeout: fields.duration("timeout")?,
+                timeout: fields.duration("timeout").unwrap_or(COMMAND_TIMEOUT),
                 higher: higher(fields),
             })
         }
-        "systemd" => Driver::Systemd { unit: fields.text("unit")?.to_owned() },
+        "systemd" => Driver::Systemd {
+            unit: fields.text("unit")?.to_owned(),
+            timeout: fields.duration("timeout").unwrap_or(SYSTEMD_TIMEOUT),
+        },
         _ => Driver::Manual,
     })
 }

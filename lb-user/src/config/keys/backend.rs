@@ -5,6 +5,7 @@ use super::{HOUR, Key, Kind, SECOND, Section, millis};
 const PROCESS: &[&str] = &["process"];
 const COMMAND: &[&str] = &["command"];
 const SYSTEMD: &[&str] = &["systemd"];
+const OTHERS: &[&str] = &["command", "systemd"];
 
 pub(super) const BACKEND: Section = Section {
     name: "backend",
@@ -108,13 +109,14 @@ pub(super) const BACKEND: Section = Section {
                  tell.",
             )
             .only("type", COMMAND),
-            Key::with_default(
+            Key::new(
                 "timeout",
                 millis(SECOND, HOUR),
                 "\"1m\"",
-                "A command that takes longer is killed and has failed.",
+                "A command, of yours or of systemd's, that takes longer is killed and has failed. Left out: 1m; for \
+                 `systemd` 2m, so that the usual limits of units, 90 s, come first.",
             )
-            .only("type", COMMAND),
+            .only("type", OTHERS),
             Key::new(
                 "kill",
                 Kind::Arguments,

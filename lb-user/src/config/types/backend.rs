@@ -39,6 +39,8 @@ pub enum Driver {
     Systemd {
         /// The unit's name, with its suffix.
         unit: String,
+        /// How long systemd may take to stop it or to start it.
+        timeout: Duration,
     },
 }
 

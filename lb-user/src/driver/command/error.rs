@@ -46,6 +46,14 @@ pub enum CommandError {
         /// Where a process id was looked for.
         source_of_pid: String,
     },
+    /// It ended, and the unit is down again.
+    #[error("`{command}` succeeded, but the unit did not stay up: its result is `{result}`")]
+    UnitDown {
+        /// Program and arguments.
+        command: String,
+        /// What systemd calls what went wrong.
+        result: String,
+    },
     /// It ended, and the process still runs.
     #[error("`{command}` succeeded, but process {pid} still runs")]
     StillRunning {

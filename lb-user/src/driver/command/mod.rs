@@ -29,7 +29,7 @@ use crate::recovery::{Instance, Step};
 
 pub use error::CommandError;
 pub use machine::Higher;
-use unit::{Unit, systemctl, unit_state};
+use unit::{by_force, systemctl};
 
 /// The life that runs or was the last one.
 const LIFE: &str = "life.json";
@@ -114,7 +114,10 @@ impl CommandDriver {
             // Whether somebody has restarted it meanwhile, nobody knows.
             Actions::Manual => return self.begin(old.unwrap_or_else(unknown_process)).await,
             Actions::Restart(command) | Actions::StopStart { start: command, .. } => command.clone(),
-            Actions::Systemd { unit } => systemctl(&["start", unit]),
+            Actions::Systemd { unit } => {
+                let instance = self.start_unit(unit, old).await?;
+                return self.begin(instance).await;
+            }
         };
         self.run(&command).await?;
         let instance = self.await_process(&command, old).await?;
@@ -129,18 +132,22 @@ impl CommandDriver {
             (Step::Reboot | Step::Recreate, _) => return self.end_machine(step, last).await,
             (Step::Graceful, Actions::Manual | Actions::Restart(_)) => Vec::new(),
             (Step::Graceful, Actions::StopStart { stop, .. }) => vec![stop.clone()],
+            // If it has ended, systemd may be about to bring up the next life: that one is not to be stopped.
+            (Step::Graceful, Actions::Systemd { .. }) if self.alive().is_none() => Vec::new(),
             (Step::Graceful, Actions::Systemd { unit }) => vec![systemctl(&["stop", unit])],
-            (Step::Restart, Actions::Systemd { unit }) => {
-                // The second one keeps systemd from starting it again by itself.
-                vec![systemctl(&["kill", "--signal=KILL", unit]), systemctl(&["stop", unit])]
-            }
+            (Step::Restart, Actions::Systemd { unit }) => by_force(unit),
             (Step::Restart, _) => vec![self.higher.kill.clone().ok_or(CommandError::NoStep(step))?],
         };
         let known = last.as_ref().map(|life| life.instance).filter(|instance| instance.is_known());
-        for command in &commands {
+        for (left, command) in (0..commands.len()).rev().zip(&commands) {
             match self.run(command).await {
-                // Many commands fail if there is nothing to stop: what was wanted of them is so.
-                Err(error @ CommandError::Failed { .. }) if known.is_some_and(|l| !lives::is_alive(l)) => {
+                // Many commands fail if there is nothing to stop: what was wanted of them is so. Of several, the
+                // last one decides.
+                Err(error @ CommandError::Failed { .. })
+                    if left > 0
+                        || known.is_some_and(|life| !lives::is_alive(life))
+                        || self.unit_is_down().await =>
+                {
                     tracing::debug!(backend = %self.backend, %error, "what was to be stopped has ended");
                 }
                 ended => ended?,
@@ -169,7 +176,10 @@ impl CommandDriver {
             return std::future::pending().await;
         }
         lives::wait_for_end(instance).await;
-        "ended; whoever started it knows how".to_owned()
+        match &self.actions {
+            Actions::Systemd { unit } => format!("ended; `journalctl --unit={unit}` says how"),
+            _ => "ended; whoever started it knows how".to_owned(),
+        }
     }
 
     /// The known process and everything below it.
@@ -208,12 +218,7 @@ impl CommandDriver {
             return Ok(pid.and_then(lives::find).map(|member| member.life));
         }
         let Actions::Systemd { unit } = &self.actions else { return Ok(None) };
-        self.run(&systemctl(&["show", "--property=ActiveState", "--property=MainPID", unit])).await?;
-        Ok(match unit_state(&self.last_lines(2)) {
-            Unit::Process(pid) => lives::find(pid).map(|member| member.life),
-            Unit::Active => Some(self.unit_life()),
-            Unit::Inactive => None,
-        })
+        Ok(self.life_of(&self.settled_unit(unit).await?))
     }
 
     /// The life of a unit that has no main process.
@@ -222,25 +227,20 @@ impl CommandDriver {
         kept.map_or_else(unknown_process, |life| life.instance)
     }
 
-    /// The process that `command` has started, another one than `old`.
+    /// The process that `command` has started, another one than `old`; for systemd, see [`Self::start_unit`].
     async fn await_process(
         &self,
         command: &[String],
         old: Option<Instance>,
     ) -> Result<Instance, CommandError> {
-        if !self.tells_process() {
-            return Ok(unknown_process());
-        }
+        let Some(pid_file) = &self.pid_file else { return Ok(unknown_process()) };
         let deadline = Deadline::now() + self.timeout;
         loop {
             if let Some(found) = self.process().await?.filter(|found| Some(*found) != old) {
                 return Ok(found);
             }
             if Deadline::now() > deadline {
-                let source_of_pid = match &self.pid_file {
-                    Some(path) => path.display().to_string(),
-                    None => "systemd".to_owned(),
-                };
+                let source_of_pid = pid_file.display().to_string();
                 return Err(CommandError::NoProcess { command: command.join(" "), source_of_pid });
             }
             sleep(POLL).await;

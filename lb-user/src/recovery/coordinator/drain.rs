@@ -168,8 +168,11 @@ impl Coordinator {
     pub(super) fn watch_return(&mut self, now: Now) {
         let limit = self.policy.return_limit_ms();
         let late = self.cycle.take_if(|cycle| {
-            // Each step has that long; but once all have failed, the report has waited long enough.
-            cycle.last_step.or(cycle.stopping).is_some_and(|at| now.ms_since(at) > limit)
+            let old = self.backends.get(&cycle.from);
+            // What a step does has limits of its own, and then its life has that long; but once all steps have
+            // failed, the report has waited long enough.
+            let is_at_work = old.is_some_and(|old| old.ladder.is_at_work() && old.instance.is_none());
+            !is_at_work && cycle.last_step.or(cycle.stopping).is_some_and(|at| now.ms_since(at) > limit)
         });
         if let Some(cycle) = late {
             let old = self.backends.get(&cycle.from);

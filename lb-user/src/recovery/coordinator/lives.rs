@@ -21,6 +21,7 @@ impl Coordinator {
             return self.fail(name, format!("process {} was to be ended, and still runs", instance.pid), now);
         }
         backend.begin_life(instance);
+        backend.since = now;
         backend.retry_at = None;
         let ended = backend.ended_early.take().filter(|(life, _)| *life == instance);
         if ended.is_some() {
@@ -28,6 +29,9 @@ impl Coordinator {
         }
         if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) {
             cycle.times.started_unix_ms = Some(now.unix_ms);
+            if backend.ladder.is_at_work() {
+                cycle.last_step = Some(now);
+            }
         }
         self.out.push(Output::Event(Event::Started { backend: name.clone(), pid: instance.pid }));
         if let Some((_, status)) = ended {

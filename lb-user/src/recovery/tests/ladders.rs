@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::world::World;
 use super::{name, policy};
 use crate::recovery::journal::Record;
+use crate::recovery::report::Outcome;
 use crate::recovery::{Evidence, Output, Policy, Rung, State, Step};
 
 const ALL: [Rung; 4] = [
@@ -103,6 +104,27 @@ fn a_life_that_does_not_become_ready_in_time_leads_to_the_next_step() {
     world.run(policy().ready_deadline_ms + 2_000);
     world.run_until("a active, b standby");
     assert_eq!(steps(&world, "b"), [Step::Graceful, Step::Restart]);
+}
+
+#[test]
+fn a_report_waits_for_every_step_of_the_first_run_and_says_why_each_did_not_help() {
+    let mut world = up(with(4));
+    let request = world.rejuvenate();
+    for _ in 0..3 {
+        world.run_until("a starting, b active");
+        world.run(100);
+        world.life("a").wedged = true;
+        world.run_until("a recovering, b active");
+    }
+    world.run_until("a standby, b active");
+    let report = world.report_of(request);
+    assert_eq!(report.outcome, Outcome::Completed);
+    assert_eq!(report.steps.iter().map(|step| step.step).collect::<Vec<_>>(), ALL.map(|rung| rung.step));
+    let (last, before) = report.steps.split_last().unwrap();
+    assert!(last.proof.is_some(), "{last:?}");
+    for step in before {
+        assert!(step.failure.as_ref().is_some_and(|why| why.starts_with("not ready in time")), "{step:?}");
+    }
 }
 
 #[test]

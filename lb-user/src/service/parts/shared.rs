@@ -20,9 +20,6 @@ use crate::net::hops::{self, Hops};
 use crate::net::netns::NetnsHandle;
 use crate::paths::ServicePaths;
 
-/// systemd starts and stops units within its own limits; this is for a systemd that does not answer.
-const SYSTEMD_TIMEOUT: Duration = Duration::from_mins(2);
-
 /// What a service has of a data plane that it shares.
 #[derive(Clone)]
 pub(in crate::service) struct Place {
@@ -88,9 +85,11 @@ fn parts_of(
             };
             (actions, pid_file.clone(), *timeout)
         }
-        config::Driver::Systemd { unit } => (Actions::Systemd { unit: unit.clone() }, None, SYSTEMD_TIMEOUT),
-        // A service of processes has a data plane of its own.
-        config::Driver::Manual | config::Driver::Process(_) => (Actions::Manual, None, SYSTEMD_TIMEOUT),
+        config::Driver::Systemd { unit, timeout } => {
+            (Actions::Systemd { unit: unit.clone() }, None, *timeout)
+        }
+        // Nothing is run. A service of processes has a data plane of its own.
+        config::Driver::Manual | config::Driver::Process(_) => (Actions::Manual, None, Duration::ZERO),
     };
     let driver = CommandDriver {
         dir: paths.backend_dir(&backend.name),
