@@ -1,6 +1,6 @@
 //! Keys of `[service.warm_up]`.
 
-use super::check::{HEADERS, HTTP, METHOD, PATH};
+use super::check::{HEADERS, HTTP, METHOD};
 use super::{HOUR, Key, Kind, SECOND, Section, millis};
 
 pub(super) const WARM_UP: Section = Section {
@@ -25,7 +25,13 @@ pub(super) const WARM_UP: Section = Section {
             "\"http\"",
             "What each of them is.",
         ),
-        PATH,
+        Key::with_default(
+            "path",
+            Kind::UrlPaths,
+            "\"/\"",
+            "What is requested; of a list each path in turn, and from the first again, until there are `requests`.",
+        )
+        .only("type", HTTP),
         METHOD,
         Key::new(
             "host",
