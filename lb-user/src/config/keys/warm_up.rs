@@ -7,7 +7,8 @@ pub(super) const WARM_UP: Section = Section {
     name: "warm_up",
     path: "service.warm_up",
     repeated: false,
-    doc: "Requests that a backend gets before it may get those of clients, to fill its caches.",
+    doc: "Requests that a backend gets before it may get those of clients, to fill its caches. A standby gets them again \
+          from a controller that is started again: warm means just now.",
     keys: &[
         Key::with_default(
             "requests",
