@@ -14,5 +14,6 @@ pub mod pins;
 pub mod plane;
 pub mod processes;
 pub mod snapshot;
+pub mod tls;
 pub mod trust;
 pub mod watchdog_bench;
