@@ -108,6 +108,12 @@ impl Half {
         Self(self.0 & TURNS | MARK | ACK | now.0)
     }
 
+    /// The client's half of a flow that is pinned before its first packet: it has shown nothing but a time.
+    #[must_use]
+    pub const fn awaited(now: Ticks) -> Self {
+        Self(now.0)
+    }
+
     /// This half after its side has been told that the flow is at its end.
     #[inline(always)]
     #[must_use]
@@ -249,6 +255,13 @@ impl Halves {
     #[must_use]
     pub const fn confirmed_lease(self) -> Self {
         Self { client: self.client, server: Half(self.server.0 | MARK) }
+    }
+
+    /// Whether a packet has been seen that begins a flow or goes on with one: not yet if it was pinned beforehand, nor
+    /// if all that was seen is a segment without any flag, which no connection has.
+    #[inline(always)]
+    pub const fn has_begun(self) -> bool {
+        self.client.has(SEEN) || self.server.has(SEEN)
     }
 
     /// Whether the replies of the flow pass elsewhere.

@@ -61,7 +61,7 @@ reasons! {
     ToBalancer = Pass, "to_balancer", "A backend's answer to the balancer's own check";
     NoBackend = Pass, "no_backend", "The service has no backend for it; the stack refuses it";
     NewFlow = Send, "new_flow", "The first packet of a flow, which pinned it";
-    SynRetransmit = Send, "syn_retransmit", "A SYN of a flow that is pinned and not yet closed";
+    SynRetransmit = Send, "syn_retransmit", "A SYN of a pinned flow that has begun and not yet closed";
     PinnedFlow = Send, "pinned_flow", "A packet of a pinned flow, to its backend";
     TakenUp = Send, "taken_up", "A packet of a flow without entry, taken up from here";
     Moved = Send, "moved", "A datagram whose conversation followed the handover to another backend";

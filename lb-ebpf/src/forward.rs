@@ -1,7 +1,7 @@
 //! From a client to a backend.
 //!
 //! With an entry a packet goes to the entry's backend, whatever the steering says: a SYN too, for it is a
-//! retransmission while its flow has not closed. Without one it goes where [`crate::open`] says.
+//! retransmission while its flow has not closed, or the one for which user space has pinned the flow beforehand. Without one it goes where [`crate::open`] says.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_md;
@@ -87,8 +87,12 @@ fn tracked<F: Family>(ctx: *mut xdp_md, packet: &Packet<F>, to: Listener) -> Res
                         response::awaited(print);
                     }
                     note_change(packet, to, &key, id, halves, shown);
-                    let reason = if packet.opens() { Reason::SynRetransmit } else { Reason::PinnedFlow };
-                    return Ok(Route { id, backend, reason: reason as u32 });
+                    // A flow that was pinned beforehand begins with its SYN. Two ends spare packets without SYN the
+                    // register that a reason takes until then.
+                    if packet.opens() && halves.has_begun() {
+                        return Ok(Route { id, backend, reason: Reason::SynRetransmit as u32 });
+                    }
+                    return Ok(Route { id, backend, reason: Reason::PinnedFlow as u32 });
                 }
                 BackendState::Refused if !packet.opens() => {
                     entry.set_server(halves.server.aborted());

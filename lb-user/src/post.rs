@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::check::{TlsCheck, TlsClient};
+use crate::recovery::Finding;
 
 /// So much of an answer's body is read, in bytes.
 const BODY_BYTES: usize = 64 << 10;
@@ -51,10 +52,17 @@ pub(crate) async fn json(
         return converse(stream, request).await;
     }
     let address = stream.peer_addr().map_err(|error| error.to_string())?;
-    let client = TlsClient::prepare(tls, Some(authority.as_str()), address).await;
-    let client = client.map_err(|finding| finding.to_string())?;
-    let stream = client.shake_hands(tls, stream).await.map_err(|finding| finding.to_string())?;
+    let client = TlsClient::prepare(tls, Some(authority.as_str()), address).await.map_err(said)?;
+    let stream = client.shake_hands(tls, stream).await.map_err(said)?;
     converse(stream, request).await
+}
+
+/// What a finding says when it is not about a backend, and no check is made.
+fn said(finding: Finding) -> String {
+    match finding {
+        Finding::WrongAnswer(why) | Finding::Unchecked(why) => why,
+        other => other.to_string(),
+    }
 }
 
 /// A connection to the first address of a host that takes one.

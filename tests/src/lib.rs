@@ -15,5 +15,6 @@ pub mod plane;
 pub mod processes;
 pub mod snapshot;
 pub mod systemd;
+pub mod tls;
 pub mod trust;
 pub mod watchdog_bench;

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 /// What warm-ups ask for, and what clients do.
 const WARM: &str = "/work";
+const WARM_BY_TURNS: [&str; 3] = [WARM, "/health", "/large?bytes=10"];
 const CLIENTS: [&str; 1] = ["name=short,path=/free,weight=1,mode=close"];
 
 /// A service of processes on the balancer, which write down what they execute.
@@ -25,11 +26,11 @@ struct Processes {
 }
 
 impl Processes {
-    /// The configuration, with `path` as what warm-ups ask for.
-    fn new(path: &str) -> Self {
+    /// The configuration, with `paths` as what warm-ups ask for.
+    fn new(paths: &[&str]) -> Self {
         let governed = Governed::new(Options::default());
         let (vip, log) = (governed.embedded_vip(), governed.file("executed"));
-        let settings = format!("[service.warm_up]\nrequests = 25\npath = \"{path}\"\n");
+        let settings = format!("[service.warm_up]\nrequests = 25\npath = {paths:?}\n");
         let logs = format!("\"--healthy\", \"--execution-log\", \"{}\"", log.display());
         let service = governed.describe_processes("warm", vip, &["a", "b"], &settings);
         governed.configure(&[service.replace("\"--healthy\"", &logs)]);
@@ -59,17 +60,28 @@ fn count(executed: &[String], path: &str) -> usize {
     executed.iter().filter(|found| *found == path).count()
 }
 
+/// How often each path of a warm-up was executed, and that nothing else was.
+fn by_turns(executed: &[String]) -> [usize; 3] {
+    let counts = WARM_BY_TURNS.map(|path| count(executed, path.split('?').next().unwrap_or(path)));
+    assert_eq!(counts.iter().sum::<usize>(), executed.len(), "{executed:?}");
+    counts
+}
+
 #[test]
 fn a_standby_gets_the_requests_of_its_warm_up_through_the_data_path_before_any_client() {
-    let mut processes = Processes::new(WARM);
+    let mut processes = Processes::new(&WARM_BY_TURNS);
     processes.governed.start();
     processes.governed.until_ready(1);
     let (active, standby) = (processes.only("active"), processes.only("standby"));
     assert_eq!(count(&processes.executed(&active), WARM), 0, "the first to serve is not kept waiting");
-    assert_eq!(processes.executed(&standby), vec![WARM.to_owned(); 25]);
+    assert_eq!(by_turns(&processes.executed(&standby)), [9, 8, 8]);
     // The data plane has seen them go to the standby, and their answers come back.
     let status = processes.backend(&standby);
     assert!(status["counters"]["turns"].as_u64() >= Some(25), "{status:#}");
+    // They are no clients' connections, and no trouble of theirs.
+    for counter in ["flows_new", "flows_taken_up", "syn_retransmits"] {
+        assert_eq!(status["counters"][counter], 0, "{counter}: {status:#}");
+    }
     assert_eq!(status["warm_up"]["through"], "data_path", "{status:#}");
     assert_eq!(processes.backend(&active)["counters"]["packets_in"], 0);
 
@@ -85,16 +97,16 @@ fn a_standby_gets_the_requests_of_its_warm_up_through_the_data_path_before_any_c
     assert_eq!(report["warm_up"]["through"], "data_path", "{report:#}");
     // The new life of the old backend: its warm-up, and no client after the drain.
     let executed = processes.executed(&active);
-    let first = executed.iter().position(|path| path == WARM).expect("a warm-up");
-    assert_eq!(executed[first..], vec![WARM.to_owned(); 25]);
-    assert_eq!(count(&processes.executed(&standby), WARM), 25, "one life is warmed up once");
+    let first = executed.iter().position(|path| path != "/free").expect("a warm-up");
+    assert_eq!(by_turns(&executed[first..]), [9, 8, 8]);
+    assert_eq!(count(&processes.executed(&standby), WARM), 9, "one life is warmed up once");
     let summary = requests.end().summary;
     assert!(summary.is_clean(), "{summary:?}");
 }
 
 #[test]
 fn a_standby_whose_warm_up_fails_gets_no_clients_unless_nobody_else_is_left() {
-    let mut processes = Processes::new("/nowhere");
+    let mut processes = Processes::new(&[WARM, "/nowhere"]);
     processes.governed.start();
     eventually("one is active, and the other has failed", || {
         let failed = !processes.governed.backends_in("warm", "failed").is_empty();
@@ -108,7 +120,17 @@ fn a_standby_whose_warm_up_fails_gets_no_clients_unless_nobody_else_is_left() {
     assert!(said.contains("no standby is ready") && said.contains(&failed), "{said}");
     let events = processes.governed.baton(&["events", "--name", &name]);
     let events = String::from_utf8_lossy(&events.stdout).into_owned();
-    assert!(events.contains("warm-up failed") && events.contains("status 404"), "{events}");
+    assert!(events.contains("warm-up failed"), "{events}");
+    assert!(
+        events.contains("the first that failed: /nowhere: ") && events.contains("status 404"),
+        "{events}"
+    );
+    let warm_up = &processes.backend(&failed)["warm_up"];
+    assert_eq!((&warm_up["ok"], &warm_up["failed"]), (&13.into(), &12.into()), "{warm_up:#}");
+    assert!(
+        warm_up["first_failure"].as_str().is_some_and(|why| why.starts_with("/nowhere: ")),
+        "{warm_up:#}"
+    );
     // It is tried again, and clients stay where they are.
     let before = processes.executed(&failed).len();
     eventually("it is warmed up again", || processes.executed(&failed).len() >= before + 25);

@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use baton::dataplane::{Clients, FlowRecord, FlowTimeouts, FlowView, OpenError};
-use baton_tests::bench::{A, ADDRESS_A, B, Bench, CLIENT, FLOWS, SERVICE, UPLINK, VIP};
-use baton_tests::frame::segment;
+use baton::dataplane::{Clients, FlowPinner, FlowRecord, FlowTimeouts, FlowView, OpenError};
+use baton_tests::bench::{A, ADDRESS_A, ADDRESS_B, B, Bench, CLIENT, FLOWS, SERVICE, UPLINK, VIP};
+use baton_tests::frame::{read, segment};
 use baton_tests::snapshot::{snapshot, touched_since};
 use lb_common::affinity::Prefixes;
 use lb_common::{Endpoint, FlowState, Service, Steer};
@@ -89,6 +89,37 @@ fn a_client_that_is_kept_with_its_backend_is_no_flow() {
     let mut view = FlowView::open(bench.pins()).unwrap();
     let flows = seen(&mut view, Clients::Named);
     assert_eq!(flows.iter().map(|flow| flow.client).collect::<Vec<_>>(), [Some(SocketAddr::V4(CLIENT))]);
+}
+
+#[test]
+fn a_flow_that_is_pinned_beforehand_goes_there_and_its_syn_is_sent_again_only_when_it_is() {
+    let mut bench = Bench::new();
+    let pinner = FlowPinner::open(bench.pins()).unwrap();
+    assert!(pinner.pin(SocketAddr::V4(CLIENT), SERVICE, B, 1), "an empty table has room");
+    assert!(!pinner.pin(SocketAddr::V4(CLIENT), SERVICE, A, 1), "it has not closed");
+    for (segment, reason) in [
+        (segment(CLIENT, VIP, "S"), "pinned_flow"),
+        (segment(CLIENT, VIP, "S"), "syn_retransmit"),
+        (segment(ADDRESS_B, CLIENT, "SA"), "reply"),
+        (segment(CLIENT, VIP, "A").with(b"GET /"), "pinned_flow"),
+        (segment(ADDRESS_B, CLIENT, "A").with(b"200 OK!"), "reply"),
+    ] {
+        let (counted, outcome) = bench.run(&segment.frame());
+        assert_eq!(counted, reason);
+        let to =
+            if segment.from == SocketAddr::V4(CLIENT) { SocketAddr::V4(ADDRESS_B) } else { CLIENT.into() };
+        assert_eq!(read(&outcome.frame).to, to);
+    }
+    let counters = bench.dataplane.backend_counters(B).unwrap();
+    assert_eq!((counters.flows_new, counters.syn_retransmits, counters.turns), (0, 1, 1));
+    assert_eq!(bench.dataplane.backend_counters(A).unwrap().packets_in, 0);
+
+    // Whoever takes the tuple after its end may be pinned beforehand again.
+    bench.run(&segment(CLIENT, VIP, "FA").frame());
+    bench.run(&segment(ADDRESS_B, CLIENT, "FA").frame());
+    assert!(pinner.pin(SocketAddr::V4(CLIENT), SERVICE, A, 2), "it has closed");
+    assert_eq!(bench.run(&segment(CLIENT, VIP, "S").frame()).0, "pinned_flow");
+    assert_eq!(bench.dataplane.backend_counters(A).unwrap().syn_retransmits, 0);
 }
 
 #[test]

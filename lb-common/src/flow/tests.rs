@@ -120,6 +120,23 @@ fn a_flow_whose_replies_pass_elsewhere_is_judged_by_its_client() {
 }
 
 #[test]
+fn a_flow_that_is_pinned_beforehand_begins_with_its_syn() {
+    let (early, now) = (Ticks::from_bits(5), Ticks::from_bits(7));
+    let awaited = Halves { client: Half::awaited(early), server: Half::default() };
+    assert!(
+        !awaited.has_begun() && !awaited.is_lease() && !awaited.is_datagram() && !awaited.awaits_response()
+    );
+    assert_eq!((awaited.state(), awaited.worth(now)), (FlowState::HalfOpen, Worth::Unconfirmed));
+    assert_eq!(awaited.idle(now), 2);
+    let begun = Halves { client: awaited.client.after(SYN, false, now), ..awaited };
+    assert!(begun.has_begun());
+    let unawaited = Half::default().after(SYN, false, now);
+    assert_eq!(begun, Halves { client: unawaited, server: Half::default() });
+    let replied = Half::default().after(SYN | ACK, false, now);
+    assert!(Halves { client: Half::default(), server: replied }.has_begun());
+}
+
+#[test]
 fn datagrams_are_a_flow_once_both_sides_have_spoken() {
     let mut halves = Halves::default();
     halves.client = halves.client.after_datagram(NOW);

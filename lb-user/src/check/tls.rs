@@ -14,7 +14,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
@@ -65,7 +67,7 @@ impl Client {
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, Finding> {
         let connected = TlsConnector::from(self.config).connect(self.name, stream).await;
-        let stream = connected.map_err(|error| refusal(&error))?;
+        let stream = connected.map_err(|error| refusal(&error, tls.ca_file.as_deref()))?;
         if let Some(wanted) = tls.expires_in {
             let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certificate = certificate.ok_or_else(|| wrong("the server shows no certificate"))?;
@@ -79,13 +81,23 @@ fn wrong(what: impl std::fmt::Display) -> Finding {
     Finding::WrongAnswer(format!("TLS: {what}"))
 }
 
-/// What a failed handshake says.
-fn refusal(error: &io::Error) -> Finding {
+/// What a failed handshake says, if the authorities of this file are trusted, or those of the system.
+fn refusal(error: &io::Error, ca_file: Option<&Path>) -> Finding {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             wrong("the answer is not TLS: the port may speak plain HTTP")
         }
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => match ca_file {
+            Some(file) => wrong(format!(
+                "no authority in {} has signed the certificate (UnknownIssuer)",
+                file.display()
+            )),
+            None => wrong(
+                "nobody whom this machine trusts has signed the certificate (UnknownIssuer): if it is an authority of \
+                 your own, name its PEM file as `ca_file`",
+            ),
+        },
         Some(error) => wrong(error),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             wrong("the connection ended during the handshake")

@@ -12,7 +12,7 @@ use crate::api::client::{self, ClientError};
 use crate::names::PlaneName;
 use crate::paths::Roots;
 
-/// Starts and stops that are under way have deadlines of their own, which add up to less.
+/// A service that becomes another one waits for its network for less than this.
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Makes the controller read its configuration again, and says what has changed.

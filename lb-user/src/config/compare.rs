@@ -408,10 +408,30 @@ address = "10.0.0.11:81"
                 "backend a of service shop: other `host` (in place)"
             ]
         );
-        let lock = "[budget.fleet_lock]\nurl = \"http://192.0.2.1\"\n[data_plane]";
+        let lock = "[budget.fleet_lock]\nurl = \"https://192.0.2.1\"\n[data_plane]";
         assert_eq!(
             shown(&[("[data_plane]", lock)]),
             ["budget: other `fleet_lock` (refused: it takes a restart of the controller)"]
+        );
+    }
+
+    #[test]
+    fn who_is_trusted_to_be_a_server_is_compared_too() {
+        let hook = "\n[[service.hook]]\non = \"on-failure\"\nwebhook = \"https://192.0.2.2\"\n";
+        let lock = "[budget.fleet_lock]\nurl = \"https://192.0.2.1\"\n";
+        let file = |ca_file: &str| {
+            let text =
+                OLD.replacen("\n[[service.backend]]", &format!("{hook}{ca_file}[[service.backend]]"), 1);
+            config(&format!("{lock}{ca_file}{text}"))
+        };
+        let changed = changes(&file(""), &file("ca_file = \"/etc/ca.pem\"\n"));
+        let changed: Vec<_> = changed.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            changed,
+            [
+                "budget: other `fleet_lock` (refused: it takes a restart of the controller)",
+                "service shop: other `hook` (in place)"
+            ]
         );
     }
 

@@ -30,6 +30,9 @@ impl Kind {
             Self::Ports => "two ports from 1 to 65535, such as `20000-29999`".into(),
             Self::Path => "an absolute path".into(),
             Self::UrlPath => "a path that starts with `/`, as a request names it".into(),
+            Self::UrlPaths => {
+                "a path that starts with `/`, as a request names it, or a list of such paths".into()
+            }
             Self::Method => "a method of HTTP such as `GET` or `HEAD`".into(),
             Self::Host => "a host name or address, with a port if it is not the usual one".into(),
             Self::Pattern => "a regular expression".into(),

@@ -115,6 +115,13 @@ fn kind(kind: &Kind) -> Value {
         Kind::Endpoint => pattern("^([0-9.]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$"),
         Kind::Ports => pattern("^[0-9]{1,5} *- *[0-9]{1,5}$"),
         Kind::Path | Kind::UrlPath => pattern("^/"),
+        Kind::UrlPaths => json!({ "anyOf": [
+            { "type": "string", "pattern": "^/" },
+            {
+                "type": "array", "minItems": 1, "uniqueItems": true,
+                "items": { "type": "string", "pattern": "^/" },
+            },
+        ] }),
         Kind::Method => pattern("^[!-`{-~]+$"),
         Kind::Host => pattern("^[^ /@]+$"),
         Kind::Pattern | Kind::Payload => json!({ "type": "string" }),
@@ -213,6 +220,7 @@ mod tests {
             "unknown_keys",
             "unknown_section",
             "vip_without_port",
+            "warm_up_paths",
         ] {
             let text = fs::read_to_string(files.join(name).with_extension("toml")).unwrap();
             assert!(!validator.accepts(&text), "{name}");

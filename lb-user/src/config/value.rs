@@ -53,6 +53,10 @@ pub(super) fn read(kind: &Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, P
             count(kind, number, value.get_ref()).map(Value::Count).map_err(at)
         }
         (Kind::Interfaces, DeValue::Array(items)) => texts(items, interface).map(Value::Texts),
+        (Kind::UrlPaths, DeValue::Array(items)) => url_paths(items, value.span()).map(Value::Texts),
+        (Kind::UrlPaths, DeValue::String(text)) => {
+            url_path(text).map(|()| Value::Texts(vec![text.clone().into_owned()])).map_err(at)
+        }
         (Kind::Arguments, DeValue::Array(items)) => {
             let Some((program, arguments)) = items.split_first() else {
                 return Err(at(Problem::new("no program is named")));
@@ -120,10 +124,7 @@ fn of_text(kind: &Kind, text: &str) -> Result<Value, Problem> {
         Kind::Endpoint => units::endpoint(text).map(Value::Endpoint),
         Kind::Ports => units::ports(text).map(Value::Ports),
         Kind::Path => absolute(text).map(|()| plain()),
-        Kind::UrlPath => {
-            let legal = text.starts_with('/') && text.parse::<PathAndQuery>().is_ok();
-            is(legal, "no path of a request")
-        }
+        Kind::UrlPath => url_path(text).map(|()| plain()),
         Kind::Method => {
             // Methods are known by their case, and all that anybody uses are in capitals.
             let legal =
@@ -190,6 +191,14 @@ fn absolute(path: &str) -> Result<(), Problem> {
     }
 }
 
+fn url_path(text: &str) -> Result<(), Problem> {
+    if text.starts_with('/') && text.parse::<PathAndQuery>().is_ok() {
+        Ok(())
+    } else {
+        Err(Problem::new(format!("`{}` is no path of a request", text.escape_debug())))
+    }
+}
+
 /// Whether an interface of Linux can be called so.
 pub(crate) fn is_interface(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
@@ -235,6 +244,19 @@ fn texts(
         }
     }
     if problems.is_empty() { Ok(texts) } else { Err(problems) }
+}
+
+/// Paths that take turns: one at least, and none twice, which would only look as if it were asked for more often.
+fn url_paths(items: &[Spanned<DeValue<'_>>], whole: Range<usize>) -> Result<Vec<String>, Problems> {
+    if items.is_empty() {
+        return Err(vec![(whole, Problem::new("no path would be requested"))]);
+    }
+    let paths = texts(items, url_path)?;
+    let is_again = |(number, path): &(usize, &String)| paths[..*number].contains(path);
+    let problem = |path: &str| Problem::new(format!("`{}` is in the list twice", path.escape_debug()));
+    let again = paths.iter().enumerate().filter(is_again);
+    let again: Problems = again.map(|(number, path)| (items[number].span(), problem(path))).collect();
+    if again.is_empty() { Ok(paths) } else { Err(again) }
 }
 
 fn statuses(items: &[Spanned<DeValue<'_>>], whole: Range<usize>) -> Result<Value, Problems> {

@@ -4,6 +4,7 @@
 //! - An entry is claimed as the packet path does it: by one compare-and-exchange on a free one, or on that of an old
 //!   flow of the same client that has closed.
 //! - Only the flow's first bucket is used; if that has no room, another port of the client may have more luck.
+//! - The flow begins with its first packet: its SYN counts neither as a new flow of a client's nor as one sent again.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +12,6 @@ use std::path::Path;
 use aya::maps::MapData;
 use lb_common::bucket::{ENTRIES, Fingerprint, Id, across};
 use lb_common::endpoint::TCP;
-use lb_common::flow::tcp_flags::SYN;
 use lb_common::{BackendId, Endpoint, FlowKey, FlowState, Half, Halves, ServiceId, Settings};
 
 use super::flows::clock_ticks;
@@ -61,8 +61,7 @@ impl FlowPinner {
         if !self.buckets.exchange(word, seen, seen & Id::MARKS | id) {
             return false;
         }
-        // As if its SYN had been seen: the SYN itself then passes for one that is sent again.
-        let client = Half::default().after(SYN, false, clock_ticks());
+        let client = Half::awaited(clock_ticks());
         self.buckets.store(word + 1, Halves { client, server: Half::default() }.to_word());
         true
     }

@@ -25,7 +25,7 @@ pub struct WarmUp {
     pub failed: u64,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// What the first request that failed met.
+    /// What the first request that failed asked for and met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<String>,
 }

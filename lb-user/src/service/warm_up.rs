@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use lb_common::{BackendId, LAYOUT_VERSION, ServiceId};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 
 use super::definition::{counts_open, millis, sees_turns};
 use super::runtime::Runtime;
-use crate::check;
+use crate::check::{self, Check};
 use crate::clock::Now;
 use crate::config;
 use crate::dataplane::FlowPinner;
@@ -84,40 +85,134 @@ impl Runtime {
 
 async fn send_all(plan: &config::WarmUp, way: &Way) -> WarmUp {
     let begun = Now::read();
-    let requests = stream::iter(0..plan.requests).map(|_| send_one(plan, way));
-    let mut results = pin!(requests.buffer_unordered(plan.concurrency as usize));
-    let (mut ok, mut first_failure) = (0, None);
-    let all = async {
-        while let Some(result) = results.next().await {
-            match result {
-                Ok(()) => ok += 1,
-                Err(finding) => {
-                    first_failure.get_or_insert(finding.to_string());
-                }
-            }
-        }
-    };
-    if timeout(plan.deadline, all).await.is_err() {
-        first_failure.get_or_insert_with(|| "not all were answered in time".to_owned());
-    }
+    let sent = send_in_turn(plan, |check| send_one(check, plan.timeout, way)).await;
     WarmUp {
         through: match way {
             Way::DataPath { .. } => Through::DataPath,
             Way::Direct { .. } => Through::Direct,
         },
-        ok,
-        failed: u64::from(plan.requests).saturating_sub(ok),
+        ok: sent.ok,
+        failed: u64::from(plan.requests).saturating_sub(sent.ok),
         took_ms: Now::read().ms_since(begun).min(millis(plan.deadline)),
-        first_failure,
+        first_failure: sent.first_failure,
     }
 }
 
-async fn send_one(plan: &config::WarmUp, way: &Way) -> Result<(), Finding> {
+/// What came of requests.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sent {
+    ok: u64,
+    first_failure: Option<String>,
+}
+
+/// Sends all requests of a plan, what they are in turn; those that are not answered at its deadline are given up.
+async fn send_in_turn<'p, F>(plan: &'p config::WarmUp, send: impl Fn(&'p Check) -> F) -> Sent
+where
+    F: Future<Output = Result<(), Finding>>,
+{
+    let check_of = |number: usize| &plan.what[number % plan.what.len()];
+    let requests = stream::iter(0..plan.requests as usize).map(|number| {
+        let request = send(check_of(number));
+        async move { (number, request.await) }
+    });
+    let mut results = pin!(requests.buffer_unordered(plan.concurrency as usize));
+    let (mut sent, mut is_answered) = (Sent::default(), vec![false; plan.requests as usize]);
+    let all = async {
+        while let Some((number, result)) = results.next().await {
+            is_answered[number] = true;
+            match result {
+                Ok(()) => sent.ok += 1,
+                Err(finding) => {
+                    sent.first_failure.get_or_insert_with(|| failure(check_of(number), &finding.to_string()));
+                }
+            }
+        }
+    };
+    if timeout(plan.deadline, all).await.is_err() {
+        // They begin in order, so the earliest of those without an answer has been under way.
+        let earliest = is_answered.iter().position(|is_answered| !is_answered);
+        let late = earliest.map(|number| failure(check_of(number), "not answered within `deadline`"));
+        sent.first_failure = sent.first_failure.or(late);
+    }
+    sent
+}
+
+/// What a request met, after the path that it asked for.
+fn failure(check: &Check, met: &str) -> String {
+    match check {
+        Check::Http(http) => format!("{}: {met}", http.path),
+        _ => met.to_owned(),
+    }
+}
+
+async fn send_one(check: &Check, limit: Duration, way: &Way) -> Result<(), Finding> {
     match way {
-        Way::Direct { origin, address } => check::run(&plan.what, origin, *address, plan.timeout).await,
+        Way::Direct { origin, address } => check::run(check, origin, *address, limit).await,
         Way::DataPath { way, vip, service, backend, epoch } => {
             let pin = |client| way.pinner.pin(client, *service, *backend, *epoch);
-            check::run_pinned(&plan.what, &way.netns, *vip, plan.timeout, pin).await
+            check::run_pinned(check, &way.netns, *vip, limit, pin).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::pending;
+
+    use super::*;
+    use crate::check::HttpCheck;
+
+    fn plan(requests: u32, paths: &[&str]) -> config::WarmUp {
+        let request = |path: &&str| HttpCheck { path: (*path).to_owned(), ..HttpCheck::default() };
+        config::WarmUp {
+            requests,
+            what: paths.iter().map(|path| Check::Http(request(path))).collect(),
+            concurrency: 3,
+            timeout: Duration::from_mins(1),
+            deadline: Duration::from_mins(1),
+            pass_percent: 100,
+        }
+    }
+
+    fn path(check: &Check) -> &str {
+        let Check::Http(http) = check else { panic!("{check:?}") };
+        &http.path
+    }
+
+    #[tokio::test]
+    async fn paths_take_turns_until_all_requests_are_sent() {
+        let (plan, asked) = (plan(7, &["/a", "/b", "/c"]), RefCell::new(Vec::new()));
+        let sent = send_in_turn(&plan, |check| {
+            asked.borrow_mut().push(path(check));
+            async { Ok(()) }
+        });
+        assert_eq!(sent.await, Sent { ok: 7, first_failure: None });
+        assert_eq!(asked.into_inner(), ["/a", "/b", "/c", "/a", "/b", "/c", "/a"]);
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_says_which_path_failed() {
+        let plan = plan(6, &["/a", "/b", "/c"]);
+        let sent = send_in_turn(&plan, async |check| match path(check) {
+            "/b" => Err(Finding::WrongAnswer("status 500".to_owned())),
+            _ => Ok(()),
+        });
+        let first_failure = Some("/b: wrong answer: status 500".to_owned());
+        assert_eq!(sent.await, Sent { ok: 4, first_failure });
+        let plan = config::WarmUp { what: vec![Check::Tcp], ..plan };
+        let sent = send_in_turn(&plan, async |_| Err(Finding::Refused)).await;
+        assert_eq!(sent, Sent { ok: 0, first_failure: Some("connection refused".to_owned()) });
+    }
+
+    #[tokio::test]
+    async fn at_the_deadline_the_earliest_request_without_an_answer_is_named() {
+        let plan = config::WarmUp { deadline: Duration::from_millis(50), ..plan(6, &["/a", "/b", "/c"]) };
+        let sent = send_in_turn(&plan, async |check| match path(check) {
+            "/a" => Ok(()),
+            _ => pending().await,
+        });
+        let first_failure = Some("/b: not answered within `deadline`".to_owned());
+        assert_eq!(sent.await, Sent { ok: 2, first_failure });
     }
 }

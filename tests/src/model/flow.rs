@@ -105,6 +105,11 @@ impl Flow {
         Self { server: Side { rst: true, ..self.server }, ..self }
     }
 
+    /// Whether a segment with any flag has been seen: a flow may be pinned by less, or beforehand.
+    pub fn has_begun(&self) -> bool {
+        [self.client, self.server].iter().any(|side| side.syn || side.ack || side.fin || side.rst)
+    }
+
     /// Whether a request has been seen that nobody has begun to answer; of one-way flows nobody knows.
     pub fn awaits_response(&self) -> bool {
         !self.is_one_way && self.has_open_turn()

@@ -126,7 +126,8 @@ impl Model {
         let after = flow.after_client(packet);
         let mut change = Change { flow: Some((key, after)), ..Change::default() };
         change.closing(site, &flow, &after);
-        let reason = if opens(packet) { Reason::SynRetransmit } else { Reason::PinnedFlow };
+        let is_again = opens(packet) && flow.has_begun();
+        let reason = if is_again { Reason::SynRetransmit } else { Reason::PinnedFlow };
         self.sent(frame, packet, site, key, Ok((flow.backend, reason)), change, seen)
     }
 

@@ -5,6 +5,7 @@ use super::super::read::Fields;
 use super::super::types::{
     Backend, Budget, FleetLock, LockedFor, Rejuvenation, RejuvenationWindow, Service, Share,
 };
+use super::recovery::trusted_over_tls;
 use crate::recovery::Jitter;
 
 /// The budget that `fields` is.
@@ -27,6 +28,7 @@ fn fleet_lock(fields: &Fields, findings: &mut Findings<'_>) -> Option<Option<Fle
         }
         return Some(None);
     }
+    trusted_over_tls(fields, "url", findings);
     Some(Some(FleetLock {
         url: fields.text("url")?.trim_end_matches('/').to_owned(),
         group: fields.text("group")?.to_owned(),

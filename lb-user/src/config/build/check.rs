@@ -104,18 +104,19 @@ fn what(fields: &Fields) -> Option<Check> {
         kind @ ("http" | "https") => Check::Http(HttpCheck {
             tls: if kind == "https" { Some(tls(fields)?) } else { None },
             body: pattern("body")?,
-            ..http(fields)?
+            ..http(fields, fields.text("path")?)?
         }),
         _ => Check::Tcp,
     })
 }
 
-/// The request that `fields` describe, and the statuses that are right; neither TLS nor what the body must be.
-pub(super) fn http(fields: &Fields) -> Option<HttpCheck> {
+/// The request for `path` that `fields` describe, and the statuses that are right; neither TLS nor what the body must
+/// be.
+pub(super) fn http(fields: &Fields, path: &str) -> Option<HttpCheck> {
     Some(HttpCheck {
         tls: None,
         method: fields.text("method")?.to_owned(),
-        path: fields.text("path")?.to_owned(),
+        path: path.to_owned(),
         host: fields.text("host").map(str::to_owned),
         headers: fields.pairs("headers")?.to_vec(),
         status: fields.statuses("status")?.to_vec(),

@@ -1,9 +1,21 @@
 //! From `[service.recovery]` to a [`Recovery`], and from `[[service.hook]]` to a [`Hook`].
 
+use http::Uri;
+use http::uri::Scheme;
+
 use super::super::finding::Findings;
 use super::super::read::Fields;
 use super::super::types::{Hook, HookAction, Recovery};
 use crate::recovery::hook::Phase;
+
+/// Whoever is posted to without TLS shows no certificate.
+pub(super) fn trusted_over_tls(fields: &Fields, url_key: &str, findings: &mut Findings<'_>) {
+    let (Some(span), Some(url)) = (fields.written("ca_file"), fields.text(url_key)) else { return };
+    if url.parse::<Uri>().is_ok_and(|url| url.scheme() == Some(&Scheme::HTTP)) {
+        let message = format!("`ca_file` has no meaning with {url_key} = \"{}\"", url.escape_debug());
+        findings.error(&span, message, "it belongs to a URL of `https`");
+    }
+}
 
 /// How backends are brought back.
 pub(super) fn recovery(fields: &Fields) -> Option<Recovery> {
@@ -32,15 +44,23 @@ fn action(fields: &Fields, findings: &mut Findings<'_>) -> Option<HookAction> {
     let help = "give either `exec` or `webhook`";
     match (fields.written("exec"), fields.written("webhook")) {
         (Some(_), None) => {
-            if let Some(span) = fields.written("retries") {
-                findings.error(&span, "`retries` is beside `exec`", "only a webhook is tried again");
+            for (key, help) in
+                [("retries", "only a webhook is tried again"), ("ca_file", "only a webhook speaks TLS")]
+            {
+                if let Some(span) = fields.written(key) {
+                    findings.error(&span, format!("`{key}` is beside `exec`"), help);
+                }
             }
             fields.texts("exec").map(|command| HookAction::Exec(command.to_vec()))
         }
-        (None, Some(_)) => Some(HookAction::Webhook {
-            url: fields.text("webhook")?.to_owned(),
-            retries: fields.count("retries")?,
-        }),
+        (None, Some(_)) => {
+            trusted_over_tls(fields, "webhook", findings);
+            Some(HookAction::Webhook {
+                url: fields.text("webhook")?.to_owned(),
+                ca_file: fields.path("ca_file"),
+                retries: fields.count("retries")?,
+            })
+        }
         (None, None) => {
             findings.error(&fields.span, "a hook without anything to do", help);
             None

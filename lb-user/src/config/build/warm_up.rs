@@ -28,9 +28,16 @@ pub(super) fn warm_up(
         return None;
     }
     let what = what(fields)?;
-    if let Err(error) = what.validate() {
-        check::say(&error, &fields.span, findings);
-        return None;
+    for check in &what {
+        if let Err(error) = check.validate() {
+            check::say(&error, &fields.span, findings);
+            return None;
+        }
+    }
+    if what.len() > requests as usize {
+        let message = format!("only the first {requests} of {} paths would ever be requested", what.len());
+        let help = format!("make `requests` at least {}", what.len());
+        findings.warning(&fields.at("path"), message, help);
     }
     Some(WarmUp {
         requests,
@@ -42,12 +49,16 @@ pub(super) fn warm_up(
     })
 }
 
-fn what(fields: &Fields) -> Option<Check> {
+/// What takes turns: a request for each path, or a connection.
+fn what(fields: &Fields) -> Option<Vec<Check>> {
     let kind = fields.text("type")?;
     if kind == "tcp" {
-        return Some(Check::Tcp);
+        return Some(vec![Check::Tcp]);
     }
     // It is the operator's own backend, whose certificate is what clients and checks look at.
     let any_certificate = TlsCheck { verify: false, ..TlsCheck::default() };
-    Some(Check::Http(HttpCheck { tls: (kind == "https").then_some(any_certificate), ..check::http(fields)? }))
+    let tls = (kind == "https").then_some(any_certificate);
+    let request =
+        |path: &String| Some(Check::Http(HttpCheck { tls: tls.clone(), ..check::http(fields, path)? }));
+    fields.texts("path")?.iter().map(request).collect()
 }

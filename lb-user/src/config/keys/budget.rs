@@ -48,12 +48,7 @@ const FLEET_LOCK: Section = Section {
             "\"balancer-1\"",
             "Who takes it, different on each host. Left out: made from /etc/machine-id, which it does not tell.",
         ),
-        Key::new(
-            "ca_file",
-            Kind::Path,
-            "\"/etc/baton/locks.pem\"",
-            "PEM file with the authorities that are trusted. Left out: the system's.",
-        ),
+        CA_FILE,
         Key::with_default(
             "timeout",
             millis(100, 10 * MINUTE),
@@ -104,6 +99,15 @@ pub(super) const WINDOW: Section = Section {
     ],
     sections: &[],
 };
+
+/// Who is trusted to be a server that is posted to.
+pub(super) const CA_FILE: Key = Key::new(
+    "ca_file",
+    Kind::Path,
+    "\"/etc/baton/ca.pem\"",
+    "PEM file with the authorities that are trusted, for a URL of `https`; read anew each time. Left out: those that the \
+     system trusts.",
+);
 
 /// When a life is old.
 pub(super) const MAX_AGE: Key = Key::new(

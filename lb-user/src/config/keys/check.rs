@@ -7,10 +7,7 @@ const HTTPS: &[&str] = &["https"];
 const UDP: &[&str] = &["udp"];
 const SCRIPT: &[&str] = &["script"];
 
-/// What a request asks for, of a check as of a warm-up.
-pub(super) const PATH: Key =
-    Key::with_default("path", Kind::UrlPath, "\"/\"", "What is requested.").only("type", HTTP);
-/// How it asks.
+/// How a request asks, of a check as of a warm-up.
 pub(super) const METHOD: Key =
     Key::with_default("method", Kind::Method, "\"GET\"", "The method of the request.").only("type", HTTP);
 /// What else it says.
@@ -37,7 +34,7 @@ pub(super) const CHECK: Section = Section {
             "What is asked of a backend.",
         )
         .of_parent("protocol"),
-        PATH,
+        Key::with_default("path", Kind::UrlPath, "\"/\"", "What is requested.").only("type", HTTP),
         METHOD,
         Key::new(
             "host",

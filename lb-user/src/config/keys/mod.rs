@@ -110,6 +110,8 @@ pub(super) enum Kind {
     Path,
     /// A path of a URL.
     UrlPath,
+    /// One path of a URL, or several.
+    UrlPaths,
     /// A method of HTTP.
     Method,
     /// A host, as the header names it.

@@ -1,5 +1,6 @@
 //! Keys of `[service.recovery]` and `[[service.hook]]`.
 
+use super::budget::CA_FILE;
 use super::{DAY, HOUR, Key, Kind, MINUTE, SECOND, Section, millis};
 
 pub(super) const RECOVERY: Section = Section {
@@ -78,6 +79,7 @@ pub(super) const HOOK: Section = Section {
             "\"https://hooks.example.net/baton\"",
             "Where the document is posted; any status but 2xx is a failure. Either this or `exec`.",
         ),
+        CA_FILE,
         Key::with_default(
             "timeout",
             millis(100, 10 * MINUTE),

@@ -1,13 +1,14 @@
 //! Keys of `[service.warm_up]`.
 
-use super::check::{HEADERS, HTTP, METHOD, PATH};
+use super::check::{HEADERS, HTTP, METHOD};
 use super::{HOUR, Key, Kind, SECOND, Section, millis};
 
 pub(super) const WARM_UP: Section = Section {
     name: "warm_up",
     path: "service.warm_up",
     repeated: false,
-    doc: "Requests that a backend gets before it may get those of clients, to fill its caches.",
+    doc: "Requests that a backend gets before it may get those of clients, to fill its caches. A standby gets them again \
+          from a controller that is started again: warm means just now.",
     keys: &[
         Key::with_default(
             "requests",
@@ -25,7 +26,13 @@ pub(super) const WARM_UP: Section = Section {
             "\"http\"",
             "What each of them is.",
         ),
-        PATH,
+        Key::with_default(
+            "path",
+            Kind::UrlPaths,
+            "\"/\"",
+            "What is requested; of a list each path in turn, and from the first again, until there are `requests`.",
+        )
+        .only("type", HTTP),
         METHOD,
         Key::new(
             "host",

@@ -1,5 +1,6 @@
 //! How a backend is brought back, and who is told or asked.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::recovery::hook::Phase;
@@ -39,6 +40,8 @@ pub enum HookAction {
     Webhook {
         /// Where: `http` or `https`, with a host.
         url: String,
+        /// PEM file with the authorities that are trusted; the system's if not given.
+        ca_file: Option<PathBuf>,
         /// Attempts after the first one.
         retries: u32,
     },

@@ -9,8 +9,8 @@ use crate::check::Check;
 pub struct WarmUp {
     /// How many (1 to 100,000).
     pub requests: u32,
-    /// What each of them is: [`Check::Tcp`] or [`Check::Http`].
-    pub what: Check,
+    /// What they are, in turn (1 or more): one [`Check::Tcp`], or a [`Check::Http`] for each path.
+    pub what: Vec<Check>,
     /// So many are under way at the same time (1 to 1,000).
     pub concurrency: u32,
     /// One that takes longer has failed.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::runtime::Runtime;
 use super::tasks::Reporter;
+use crate::check::TlsCheck;
 use crate::clock::Now;
 use crate::config::{Hook, HookAction};
 use crate::driver::Driver;
@@ -83,8 +84,9 @@ async fn run_hook(hook: &Hook, call: &HookCall, subject: &Subject) -> HookReport
     let document = serde_json::to_vec(call).unwrap_or_default();
     let result = match &hook.action {
         HookAction::Exec(command) => execute(command, &document, call, subject, hook.timeout).await,
-        HookAction::Webhook { url, retries } => {
-            webhook::post(url, &document, hook.timeout, *retries, Hook::RETRY_WAIT).await
+        HookAction::Webhook { url, ca_file, retries } => {
+            let trust = TlsCheck { ca_file: ca_file.clone(), ..TlsCheck::default() };
+            webhook::post(url, &trust, &document, hook.timeout, *retries, Hook::RETRY_WAIT).await
         }
     };
     let took_ms = Now::read().ms_since(begun);

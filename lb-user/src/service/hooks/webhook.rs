@@ -13,6 +13,7 @@ use crate::post;
 /// Posts JSON until a status of 2xx answers, at most `retries` times more, `wait` apart; each attempt has `limit`.
 pub(super) async fn post(
     url: &str,
+    trust: &TlsCheck,
     document: &[u8],
     limit: Duration,
     retries: u32,
@@ -20,7 +21,7 @@ pub(super) async fn post(
 ) -> Result<(), String> {
     let mut left = retries;
     loop {
-        let attempt = timeout(limit, attempt(url, document)).await;
+        let attempt = timeout(limit, attempt(url, trust, document)).await;
         let late = || Err(format!("no answer within {}", humantime::format_duration(limit)));
         match attempt.unwrap_or_else(|_| late()) {
             Err(why) if left == 0 => {
@@ -34,11 +35,11 @@ pub(super) async fn post(
     }
 }
 
-async fn attempt(url: &str, document: &[u8]) -> Result<(), String> {
+async fn attempt(url: &str, trust: &TlsCheck, document: &[u8]) -> Result<(), String> {
     let agent = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static("baton-hook"))]);
     let document = Bytes::copy_from_slice(document);
     // What the body says is of no interest.
-    let status = post::json(url, agent, document, &TlsCheck::default()).await?.status;
+    let status = post::json(url, agent, document, trust).await?.status;
     if status.is_success() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
 }
 
@@ -81,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn a_document_is_posted_until_it_is_taken() {
         let (url, served) = serve(&[NO, YES]).await;
-        assert_eq!(post(&url, br#"{"call":1}"#, PATIENCE, 1, NO_WAIT).await, Ok(()));
+        assert_eq!(post(&url, &TlsCheck::default(), br#"{"call":1}"#, PATIENCE, 1, NO_WAIT).await, Ok(()));
         let requests = served.await.unwrap();
         assert_eq!(requests.len(), 2);
         assert!(requests[1].starts_with("POST /told?by=baton HTTP/1.1\r\n"), "{}", requests[1]);
@@ -92,18 +93,32 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_takes_says_why() {
         let (url, served) = serve(&[NO, NO]).await;
-        let why = post(&url, b"{}", PATIENCE, 1, NO_WAIT).await;
+        let why = post(&url, &TlsCheck::default(), b"{}", PATIENCE, 1, NO_WAIT).await;
         assert_eq!(why, Err("status 503 (1 retries)".to_owned()));
         served.await.unwrap();
-        let why = post(&url, b"{}", PATIENCE, 0, NO_WAIT).await.unwrap_err();
+        let why = post(&url, &TlsCheck::default(), b"{}", PATIENCE, 0, NO_WAIT).await.unwrap_err();
         assert!(why.contains("refused"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn authorities_that_cannot_be_read_are_named() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let trust = TlsCheck { ca_file: Some(file.clone()), ..TlsCheck::default() };
+        let why = post(&url, &trust, b"{}", PATIENCE, 0, NO_WAIT).await.unwrap_err();
+        assert!(why.starts_with(&format!("{}: No such file", file.display())), "{why}");
+        std::fs::write(&file, "no PEM\n").unwrap();
+        let why = post(&url, &trust, b"{}", PATIENCE, 0, NO_WAIT).await.unwrap_err();
+        assert_eq!(why, format!("{}: there is no certificate in it: it must be PEM", file.display()));
     }
 
     #[tokio::test]
     async fn one_that_never_answers_is_given_up() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let why = post(&url, b"{}", Duration::from_millis(50), 0, NO_WAIT).await;
+        let why = post(&url, &TlsCheck::default(), b"{}", Duration::from_millis(50), 0, NO_WAIT).await;
         assert_eq!(why, Err("no answer within 50ms".to_owned()));
     }
 }

@@ -29,6 +29,12 @@ pub(in super::super) struct Identity {
 }
 
 impl Identity {
+    /// Whether it is the same lock of the same holder, however its server is reached.
+    pub(super) fn is_same_lock(&self, other: &Self) -> bool {
+        let Self { url, group, id, ca_file: _, timeout_ms: _ } = self;
+        (url, group, id) == (&other.url, &other.group, &other.id)
+    }
+
     /// As configured; the error is for people.
     pub(super) fn of(settings: &config::FleetLock) -> Result<Self, String> {
         let id = match &settings.id {

@@ -37,6 +37,7 @@ impl Ledger {
         if identities.contains(identity) {
             return Ok(());
         }
+        identities.retain(|known| !known.is_same_lock(identity));
         identities.push(identity.clone());
         self.write(&identities)
     }
@@ -45,7 +46,7 @@ impl Ledger {
     pub(super) fn remove(&self, identity: &Identity) -> io::Result<()> {
         let mut identities = self.read();
         let before = identities.len();
-        identities.retain(|known| known != identity);
+        identities.retain(|known| !known.is_same_lock(identity));
         if identities.len() == before { Ok(()) } else { self.write(&identities) }
     }
 
@@ -83,6 +84,10 @@ mod tests {
             ledger.add(&identity(group)).unwrap();
         }
         assert_eq!(ledger.read(), [identity("first"), identity("second")]);
+        // It is the same lock if somebody else is trusted to be its server.
+        let trusted = Identity { ca_file: Some("/etc/baton/ca.pem".into()), ..identity("first") };
+        ledger.add(&trusted).unwrap();
+        assert_eq!(ledger.read(), [identity("second"), trusted]);
         ledger.remove(&identity("first")).unwrap();
         ledger.remove(&identity("first")).unwrap();
         assert_eq!(ledger.read(), [identity("second")]);

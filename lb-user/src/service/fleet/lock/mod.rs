@@ -39,11 +39,13 @@ pub(super) fn keep(
     let ledger = Ledger::new(paths.fleet_lock());
     let left = ledger.read();
     let mut keepers = Vec::new();
-    for old in left.iter().filter(|old| Some(*old) != wanted.as_ref()) {
+    // What has changed is at most how its server is reached: the new way is the one that may work.
+    let is_wanted = |old: &Identity| wanted.as_ref().is_some_and(|wanted| wanted.is_same_lock(old));
+    let may_be_held = left.iter().any(is_wanted);
+    for old in left.iter().filter(|old| !is_wanted(old)) {
         keepers.push(spawn(Keeper::new(old.clone(), &ledger, None, true)));
     }
     if let Some(identity) = wanted {
-        let may_be_held = left.contains(&identity);
         keepers.push(spawn(Keeper::new(identity, &ledger, Some(budget.clone()), may_be_held)));
     }
     keepers
