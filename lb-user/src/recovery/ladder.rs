@@ -78,7 +78,7 @@ pub struct Rung {
 }
 
 /// The only step of a backend of which no other is known.
-const GRACEFUL: Rung = Rung { step: Step::Graceful, evidence: Evidence::Process };
+pub(super) const GRACEFUL: Rung = Rung { step: Step::Graceful, evidence: Evidence::Process };
 
 /// Proof that a step brought the backend back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +165,10 @@ impl Ladder {
         self.number += u64::from(rung.step.is_of_machine());
         (self.last, self.is_under_way) = (Some((rung, now)), true);
         self.before = before;
+        if rungs.is_empty() {
+            // What its operator does is no step of ours, and no report tells of it.
+            return rung.step;
+        }
         if self.taken.len() == KEPT_STEPS {
             self.taken.remove(0);
         }

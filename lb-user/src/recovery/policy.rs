@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::hook::Phase;
-use super::ladder::Rung;
+use super::ladder::{GRACEFUL, Rung};
 use super::message::Instance;
 use super::window::{self, Openness};
 use crate::check::{Rule, Window};
@@ -106,7 +106,8 @@ pub struct Policy {
     pub warm_up_pass_percent: u8,
     /// How long all of them may take.
     pub warm_up_deadline_ms: u64,
-    /// The steps that there are for each backend, in order; one that is not named here is restarted gracefully.
+    /// The steps that there are for each backend, in order, and none if only its operator can restart it; one that
+    /// is not named here is restarted gracefully.
     pub ladders: BTreeMap<BackendName, Vec<Rung>>,
     /// Failed runs of its ladder in a row after which a backend is left alone while another one serves; 0 means
     /// never.
@@ -235,7 +236,12 @@ impl Policy {
 
     /// The steps that there are for a backend, in order.
     pub(super) fn rungs(&self, name: &BackendName) -> &[Rung] {
-        self.ladders.get(name).map_or(&[], Vec::as_slice)
+        self.ladders.get(name).map_or(&[GRACEFUL], Vec::as_slice)
+    }
+
+    /// Whether anything can be done to renew a backend; else only its operator can.
+    pub(super) fn can_renew(&self, name: &BackendName) -> bool {
+        !self.rungs(name).is_empty()
     }
 
     /// What the windows say to this moment.

@@ -12,11 +12,6 @@ impl Runtime {
     pub(super) fn operate(&mut self, verb: Verb, how: How, answer: oneshot::Sender<Operated>) {
         self.next_request += 1;
         let request = self.next_request;
-        if let Some(why) = self.reason_to_refuse(&verb) {
-            // Whoever asked may have gone.
-            let _ = answer.send(Err(why));
-            return;
-        }
         let input = input(verb, request);
         if how.dry_run {
             // Whoever asked may have gone.
@@ -32,20 +27,6 @@ impl Runtime {
             let waits = self.coordinator.waits().map(str::to_owned);
             let _ = answer.send(Ok(Done { waits, ..Done::default() }));
         }
-    }
-
-    /// Why Baton cannot do what is wanted, whatever the coordinator says.
-    fn reason_to_refuse(&self, verb: &Verb) -> Option<String> {
-        let Verb::Rejuvenate { backend, .. } = verb else { return None };
-        let named = backend.as_ref().or_else(|| self.coordinator.steering().active.first())?;
-        let manual = self.parts.backends.get(named).is_some_and(|parts| !parts.driver.restarts());
-        manual.then(|| {
-            format!(
-                "backend {named} has the driver `manual`, so Baton cannot restart it: `baton drain {service} {named} \
-                 --wait`, restart it, `baton ready {service} {named}`",
-                service = self.service.name
-            )
-        })
     }
 
     /// What a step would do at this moment, without doing it.

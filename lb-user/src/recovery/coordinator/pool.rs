@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::event::Event;
-use crate::recovery::message::Output;
+use crate::recovery::message::{Instance, Output};
 use crate::recovery::report::{Outcome, Reason};
 
 impl Coordinator {
@@ -192,11 +192,11 @@ impl Coordinator {
         })
     }
 
-    /// The active backend whose life is the longest.
+    /// Of the active backends that can be renewed, the one whose life is the longest.
     pub(super) fn oldest_active(&self) -> Option<BackendName> {
         let born = |name: &&BackendName| {
-            self.backends.get(*name).and_then(|b| b.instance).map(|life| life.start_ticks)
+            self.backends.get(*name).and_then(|backend| backend.instance).map(Instance::began_ms)
         };
-        self.fit_active().min_by_key(born).cloned()
+        self.fit_active().filter(|name| self.policy.can_renew(name)).min_by_key(born).cloned()
     }
 }

@@ -19,12 +19,22 @@ impl Coordinator {
         {
             return Err(why);
         }
+        if let Some(why) = wanted.as_ref().and_then(|name| self.why_not_renewed(name)) {
+            return Err(why);
+        }
         if self.policy.spread {
-            let from = wanted.or_else(|| self.oldest_active()).ok_or("no backend is active")?;
+            let from = wanted.or_else(|| self.oldest_active()).or_else(|| self.active().cloned());
+            let from = from.ok_or("no backend is active")?;
+            if let Some(why) = self.why_not_renewed(&from) {
+                return Err(why);
+            }
             return self.why_not_spared(&from).map_or(Ok((from, None)), Err);
         }
         let active = self.active().cloned();
         if wanted.is_none() || wanted == active {
+            if let Some(why) = active.as_ref().and_then(|name| self.why_not_renewed(name)) {
+                return Err(why);
+            }
             let to = self.ready_standby(now).ok_or_else(|| self.why_no_standby(now))?;
             return Ok((active.ok_or("no backend is active")?, Some(to)));
         }
@@ -33,6 +43,17 @@ impl Coordinator {
             (Some(from), Some(_)) => Err(self.why_not_standing(&from)),
             _ => Err("no active backend passes its checks, so none is taken out".to_owned()),
         }
+    }
+
+    /// Why Baton cannot renew a backend, whatever it wants.
+    fn why_not_renewed(&self, name: &BackendName) -> Option<String> {
+        (!self.policy.can_renew(name)).then(|| {
+            format!(
+                "backend {name} has the driver `manual`, so Baton cannot restart it: `baton drain {service} {name} --wait`, \
+                 restart it, `baton ready {service} {name}`",
+                service = self.service
+            )
+        })
     }
 
     pub(super) fn state_of(&self, name: &BackendName) -> Option<State> {
@@ -127,7 +148,7 @@ impl Coordinator {
 
     /// What asks for a rejuvenation of a backend that is old enough for one.
     pub(super) fn aged(&self, name: &BackendName, now: Now) -> Option<Reason> {
-        let backend = self.backends.get(name)?;
+        let backend = self.backends.get(name).filter(|_| self.policy.can_renew(name))?;
         let ceiling = self.over_ceiling(name).filter(|_| !self.policy.shadow.ceiling);
         let reason = ceiling.or_else(|| self.over_age(name, now));
         reason.filter(|_| backend.is_of_age(&self.policy, now))

@@ -11,6 +11,7 @@ mod invariants;
 mod known;
 mod ladders;
 mod maintenance;
+mod manual;
 mod pools;
 mod resumption;
 mod rules;
