@@ -5,10 +5,12 @@
 //! - A backend that is found running is taken as it is. A command that starts it is run only after Baton has
 //!   stopped it, or has seen it end.
 //! - A command that takes too long is killed, and has failed.
+//! - A command that outlives its controller is waited for by the next one, and not run a second time.
 //! - Which life runs is on disk, so that the next controller does not take an old life for a new one.
 
 mod error;
 mod machine;
+mod order;
 mod unit;
 
 use std::fs;
@@ -99,6 +101,8 @@ pub struct CommandDriver {
 impl CommandDriver {
     /// Begins a life: finds the one that runs, or has it started.
     pub async fn start(&self) -> Result<Instance, CommandError> {
+        let left = self.left_order().await?;
+        let _noted = left.as_ref().map(|_| self.noted());
         let last = self.life();
         if last.as_ref().is_none_or(|life| !life.stopped)
             && let Some(instance) = self.find_running(last.as_ref()).await?
@@ -107,7 +111,16 @@ impl CommandDriver {
         }
         let old = last.as_ref().map(|life| life.instance);
         if let Some(step) = last.as_ref().filter(|life| life.returns).and_then(|_| self.higher.returning()) {
+            if let Some(order) = left.filter(|order| order.step.is_some_and(Step::is_of_machine)) {
+                let before = last.as_ref().and_then(|life| life.boot.as_deref());
+                self.await_other_boot(&order.command, before).await?;
+            }
             let instance = self.await_process(step, old).await?;
+            return self.begin(instance).await;
+        }
+        if let Some(order) = left.filter(|order| order.step.is_none()) {
+            // It has been run, and is not run again: what came of it is taken as it is.
+            let instance = self.await_process(&order.command, old).await?;
             return self.begin(instance).await;
         }
         let command = match &self.actions {
@@ -116,7 +129,7 @@ impl CommandDriver {
             Actions::Restart(command) | Actions::StopStart { start: command, .. } => command.clone(),
             Actions::Systemd { unit } => systemctl(&["start", unit]),
         };
-        self.run(&command).await?;
+        let _noted = self.order(None, &command).await?;
         let instance = self.await_process(&command, old).await?;
         self.begin(instance).await
     }
@@ -124,6 +137,7 @@ impl CommandDriver {
     /// Ends the life that runs, by this step. Nothing is run for a graceful restart of a backend whose one
     /// command restarts it: its start does.
     pub async fn end(&self, step: Step) -> Result<(), CommandError> {
+        let left = self.left_order().await?;
         let last = self.life();
         let commands = match (step, &self.actions) {
             (Step::Reboot | Step::Recreate, _) => return self.end_machine(step, last).await,
@@ -137,13 +151,20 @@ impl CommandDriver {
             (Step::Restart, _) => vec![self.higher.kill.clone().ok_or(CommandError::NoStep(step))?],
         };
         let known = last.as_ref().map(|life| life.instance).filter(|instance| instance.is_known());
+        if let Some(order) = left.filter(|order| self.has_ended(order, step, &commands, last.as_ref())) {
+            // The start that was ordered is taken up by the start that follows.
+            let Some(_) = order.step else { return Ok(()) };
+            let _noted = self.noted();
+            return self.note_end(last, false);
+        }
+        let mut noted = Vec::new();
         for command in &commands {
-            match self.run(command).await {
+            match self.order(Some(step), command).await {
                 // Many commands fail if there is nothing to stop: what was wanted of them is so.
                 Err(error @ CommandError::Failed { .. }) if known.is_some_and(|l| !lives::is_alive(l)) => {
                     tracing::debug!(backend = %self.backend, %error, "what was to be stopped has ended");
                 }
-                ended => ended?,
+                ended => noted.push(ended?),
             }
         }
         if let (Some(command), Some(life)) = (commands.last(), last.as_ref()) {
@@ -208,7 +229,8 @@ impl CommandDriver {
             return Ok(pid.and_then(lives::find).map(|member| member.life));
         }
         let Actions::Systemd { unit } = &self.actions else { return Ok(None) };
-        self.run(&systemctl(&["show", "--property=ActiveState", "--property=MainPID", unit])).await?;
+        let show = systemctl(&["show", "--property=ActiveState", "--property=MainPID", unit]);
+        self.run(&show, |_| ()).await?;
         Ok(match unit_state(&self.last_lines(2)) {
             Unit::Process(pid) => lives::find(pid).map(|member| member.life),
             Unit::Active => Some(self.unit_life()),
@@ -260,12 +282,12 @@ impl CommandDriver {
     }
 
     /// Runs a command to its end. Its output goes to a file, which a daemon that it leaves may keep open.
-    async fn run(&self, command: &[String]) -> Result<(), CommandError> {
+    async fn run(&self, command: &[String], started: impl FnOnce(u32)) -> Result<(), CommandError> {
         let path = self.dir.join(OUTPUT);
         fs::create_dir_all(&self.dir).map_err(failed(&path))?;
         let subject = self.subject();
         let job = Job { leaves: Leaves::Daemons(&path), ..self.job(command, &subject) };
-        let ended = job.run().await.map_err(|failure| self.no_status(command, failure))?;
+        let ended = job.run_telling(started).await.map_err(|failure| self.no_status(command, failure))?;
         if ended.status.success() {
             return Ok(());
         }
@@ -340,5 +362,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
     move |source| CommandError::Files { path, source }
 }
 
+#[cfg(test)]
+mod takeover_tests;
 #[cfg(test)]
 mod tests;

@@ -8,27 +8,27 @@ use super::*;
 use crate::recovery::Evidence;
 
 /// A daemon that a script starts and another one stops, with its pid in a file.
-struct Daemon {
+pub(super) struct Daemon {
     files: TempDir,
 }
 
 impl Daemon {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { files: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.files.path().join(name)
     }
 
-    fn script(&self, name: &str, text: &str) -> Vec<String> {
+    pub(super) fn script(&self, name: &str, text: &str) -> Vec<String> {
         let path = self.path(name);
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         vec![path.display().to_string()]
     }
 
-    fn start_and_stop(&self) -> Actions {
+    pub(super) fn start_and_stop(&self) -> Actions {
         let pid = self.path("pid").display().to_string();
         Actions::StopStart {
             start: self.script("start", &format!("sleep 60 >/dev/null 2>&1 & echo $! > {pid}")),
@@ -36,7 +36,7 @@ impl Daemon {
         }
     }
 
-    fn driver(&self, actions: Actions, pid_file: bool) -> CommandDriver {
+    pub(super) fn driver(&self, actions: Actions, pid_file: bool) -> CommandDriver {
         CommandDriver {
             dir: self.path("run"),
             service: "shop".parse().unwrap(),
