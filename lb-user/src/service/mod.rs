@@ -12,6 +12,7 @@ mod flows;
 mod history;
 mod hooks;
 mod ids;
+mod journaling;
 mod layout;
 mod operate;
 mod parts;

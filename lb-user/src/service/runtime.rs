@@ -1,6 +1,7 @@
 //! The loop: hear, decide, do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::UpError;
 use super::budget::Purse;
 use super::definition::STOP_GRACE;
 use super::history::History;
+use super::journaling;
 use super::parts::Parts;
 use super::tasks::{self, Reporter};
 use super::watch::{Advice, Seen};
@@ -32,8 +34,6 @@ use crate::recovery::{Coordinator, CutFlow, Input, Output, Policy, RequestId};
 const DRAIN_SCAN: Duration = Duration::from_millis(50);
 /// How often flows are counted, aged and deadlines looked at otherwise.
 const IDLE_SCAN: Duration = Duration::from_millis(500);
-/// How often a journal that failed is tried again.
-const JOURNAL_RETRY_MS: u64 = 1_000;
 /// Inputs that may wait.
 const QUEUE: usize = 256;
 
@@ -54,8 +54,8 @@ pub(super) struct Runtime {
     pub(super) policy: Policy,
     pub(super) parts: Parts,
     pub(super) coordinator: Coordinator,
-    journal: Journal,
-    journal_failed_at: Option<Now>,
+    pub(super) journal: Journal,
+    pub(super) journal_failed_at: Option<Now>,
     history: History,
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
@@ -102,9 +102,10 @@ impl Runtime {
     ) -> Result<Self, UpError> {
         policy.ladders =
             parts.backends.iter().map(|(name, backend)| (name.clone(), backend.driver.ladder())).collect();
-        let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
-        if past.discarded > 0 {
-            tracing::warn!(bytes = past.discarded, "the end of the journal was damaged and has been cut off");
+        let (journal, past) = Journal::open(&paths.journal());
+        journaling::tell(&service.name, &paths.journal(), &past);
+        if let Some(trouble) = past.trouble.as_ref().filter(|_| start == Start::MustComeUp) {
+            return Err(UpError::files(&paths.journal())(io::Error::other(trouble.clone())));
         }
         let now = Now::read();
         let mut history = History::open(&service.name, paths);
@@ -153,7 +154,7 @@ impl Runtime {
             purse,
         };
         runtime.watch_adopted();
-        runtime.commit(outputs, now);
+        runtime.commit(outputs, past.trouble, now);
         runtime.settle_with_budget(now);
         Ok(runtime)
     }
@@ -189,7 +190,7 @@ impl Runtime {
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
                 Some(_) = self.actions.join_next() => {}
                 () = sleep_until(scan_at) => {
-                    self.scan();
+                    self.scan()?;
                     let period = if self.coordinator.wants_flows() { DRAIN_SCAN } else { IDLE_SCAN };
                     scan_at = Instant::now() + period;
                 }
@@ -240,24 +241,25 @@ impl Runtime {
                     }
                     return;
                 }
-                Err(error) => {
-                    self.journal_failed_at = Some(now);
-                    let outputs = self.coordinator.step(now, Input::Journal(Err(error.to_string())));
-                    self.carry_out(outputs, now);
-                }
+                Err(error) => self.fail_journal(error.to_string(), now),
             }
         }
     }
 
-    /// Carries out the outputs of a step that has no input.
-    fn commit(&mut self, outputs: Vec<Output>, now: Now) {
-        if let Err(error) = self.journal.append(&records(&outputs)) {
-            tracing::error!(%error, "the journal cannot be written");
-        }
+    /// Carries out the outputs of the first step; what was not written down is found again in the kernel's
+    /// steering.
+    fn commit(&mut self, outputs: Vec<Output>, trouble: Option<String>, now: Now) {
+        let written = match trouble {
+            Some(trouble) => Err(trouble),
+            None => self.journal.append(&records(&outputs)).map_err(|error| error.to_string()),
+        };
         self.carry_out(outputs, now);
+        if let Err(error) = written {
+            self.fail_journal(error, now);
+        }
     }
 
-    fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
+    pub(super) fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
         let ends = |output: &Output| match output {
             Output::Stop(name, _) => Some(name.clone()),
             _ => None,
@@ -313,28 +315,16 @@ impl Runtime {
         }
     }
 
-    fn scan(&mut self) {
+    fn scan(&mut self) -> Result<(), UpError> {
         let now = Now::read();
         self.parts.plane.forget_expired(now);
-        self.retry_journal(now);
+        self.retry_journal(now)?;
         if self.coordinator.wants_flows() {
             self.report_flows();
         } else {
             self.step(&Input::Tick);
         }
-    }
-
-    fn retry_journal(&mut self, now: Now) {
-        let due = self.journal_failed_at.is_some_and(|at| now.ms_since(at) >= JOURNAL_RETRY_MS);
-        if !due {
-            return;
-        }
-        self.journal_failed_at = Some(now);
-        if self.journal.probe().is_ok() {
-            self.journal_failed_at = None;
-            tracing::info!("the journal can be written again");
-            self.step(&Input::Journal(Ok(())));
-        }
+        Ok(())
     }
 
     fn obey(&mut self, command: Command) {
