@@ -132,7 +132,11 @@ impl Job<'_> {
                 Some(Receiver::from_owned_fd(reader.into())?)
             }
             Leaves::Daemons(path) => {
-                let output = File::create(path)?;
+                // Whoever cuts it meanwhile finds the rest at its new end.
+                let output = File::options().create(true).append(true).open(path)?;
+                if output.metadata()?.is_file() {
+                    output.set_len(0)?;
+                }
                 command.stdout(output.try_clone()?).stderr(output);
                 None
             }

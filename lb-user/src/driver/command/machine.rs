@@ -71,7 +71,7 @@ impl CommandDriver {
             (Some(boot_id), None) => self.boot(boot_id).await.ok(),
             (None, _) => None,
         };
-        self.note_end(last.clone(), true)?;
+        self.note_end(last.clone(), true);
         let _noted = self.order(Some(step), command).await?;
         if let Some(boot_id) = &self.higher.boot_id {
             self.await_boot(command, boot_id, before.as_deref()).await?;

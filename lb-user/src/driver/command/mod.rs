@@ -11,6 +11,7 @@
 mod error;
 mod machine;
 mod order;
+mod record;
 mod unit;
 
 use std::fs;
@@ -19,24 +20,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant as Deadline, sleep};
 
 use super::lives;
 use crate::clock::Now;
-use crate::documents;
 use crate::names::{BackendName, ServiceName};
-use crate::program::{self, Failure, Job, Leaves, Subject};
+use crate::program::{Failure, Job, Leaves, Subject};
 use crate::recovery::{Instance, Step};
 
 pub use error::CommandError;
 pub use machine::Higher;
+use record::Life;
 use unit::{Unit, systemctl, unit_state};
 
-/// The life that runs or was the last one.
-const LIFE: &str = "life.json";
-/// What the last command printed.
-const OUTPUT: &str = "command.log";
 /// Lines of a failed command's output that its error repeats.
 const ERROR_LINES: usize = 3;
 /// How often a process is looked for that a command has started or stopped.
@@ -61,20 +57,6 @@ pub enum Actions {
         /// The unit's name.
         unit: String,
     },
-}
-
-/// What is kept of a life.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Life {
-    instance: Instance,
-    /// Baton has ended it, so the next start has to run a command.
-    stopped: bool,
-    /// It was ended with its machine, which brings up the next one by itself.
-    #[serde(default)]
-    returns: bool,
-    /// The boot of the machine in which it began, as `boot_id` told it.
-    #[serde(default)]
-    boot: Option<String>,
 }
 
 /// One backend that others start and stop.
@@ -155,7 +137,8 @@ impl CommandDriver {
             // The start that was ordered is taken up by the start that follows.
             let Some(_) = order.step else { return Ok(()) };
             let _noted = self.noted();
-            return self.note_end(last, false);
+            self.note_end(last, false);
+            return Ok(());
         }
         let mut noted = Vec::new();
         for command in &commands {
@@ -170,12 +153,13 @@ impl CommandDriver {
         if let (Some(command), Some(life)) = (commands.last(), last.as_ref()) {
             self.await_end(command, life.instance).await?;
         }
-        self.note_end(last, false)
+        self.note_end(last, false);
+        Ok(())
     }
 
-    fn note_end(&self, last: Option<Life>, returns: bool) -> Result<(), CommandError> {
+    fn note_end(&self, last: Option<Life>, returns: bool) {
         let instance = last.as_ref().map_or_else(unknown_process, |life| life.instance);
-        self.keep(&Life { instance, stopped: true, returns, boot: last.and_then(|life| life.boot) })
+        self.keep(&Life { instance, stopped: true, returns, boot: last.and_then(|life| life.boot) });
     }
 
     /// The life that runs; one without a known process runs until it is stopped.
@@ -198,11 +182,6 @@ impl CommandDriver {
         let root = self.alive().filter(|instance| instance.is_known());
         let below = |root: Instance| lives::descendants(root.pid).into_iter().map(|member| member.life.pid);
         root.into_iter().flat_map(|root| std::iter::once(root.pid).chain(below(root))).collect()
-    }
-
-    /// The last lines that a command printed.
-    pub fn last_lines(&self, count: usize) -> Vec<String> {
-        program::last_lines(&self.dir.join(OUTPUT), count)
     }
 
     /// Whether Baton can have it restarted.
@@ -283,8 +262,7 @@ impl CommandDriver {
 
     /// Runs a command to its end. Its output goes to a file, which a daemon that it leaves may keep open.
     async fn run(&self, command: &[String], started: impl FnOnce(u32)) -> Result<(), CommandError> {
-        let path = self.dir.join(OUTPUT);
-        fs::create_dir_all(&self.dir).map_err(failed(&path))?;
+        let path = self.output();
         let subject = self.subject();
         let job = Job { leaves: Leaves::Daemons(&path), ..self.job(command, &subject) };
         let ended = job.run_telling(started).await.map_err(|failure| self.no_status(command, failure))?;
@@ -327,23 +305,13 @@ impl CommandDriver {
         }
     }
 
-    fn life(&self) -> Option<Life> {
-        documents::read(&self.dir.join(LIFE)).ok()
-    }
-
     async fn begin(&self, instance: Instance) -> Result<Instance, CommandError> {
         let boot = match &self.higher.boot_id {
             Some(command) => self.boot(command).await.ok(),
             None => None,
         };
-        self.keep(&Life { instance, stopped: false, returns: false, boot })?;
+        self.keep(&Life { instance, stopped: false, returns: false, boot });
         Ok(instance)
-    }
-
-    fn keep(&self, life: &Life) -> Result<(), CommandError> {
-        let path = self.dir.join(LIFE);
-        let written = fs::create_dir_all(&self.dir).and_then(|()| documents::write(&path, life));
-        written.map_err(failed(&path))
     }
 }
 

@@ -164,7 +164,7 @@ async fn a_reboot_that_outlives_its_controller_is_waited_for_until_another_boot_
     };
     let driver = CommandDriver { higher, ..daemon.driver(Actions::Restart(vec!["/bin/true".into()]), false) };
     let first = driver.start().await.unwrap();
-    driver.note_end(driver.life(), true).unwrap();
+    driver.note_end(driver.life(), true);
     let mut left = Left::new(&driver, Some(Step::Reboot), &reboot);
     wait_for_line(&daemon);
     assert_ne!(driver.clone().start().await.unwrap(), first);

@@ -128,6 +128,8 @@ pub struct Fleet {
     taken_up: BTreeSet<ServiceName>,
     leaving: BTreeMap<ServiceName, Leaving>,
     retry_at: Option<Now>,
+    /// What could not be done at the last tick.
+    trouble: Option<String>,
     budget: Budget,
     /// What takes and gives back the lock of the site.
     keepers: Vec<AbortOnDropHandle<()>>,
@@ -161,6 +163,7 @@ impl Fleet {
             taken_up: BTreeSet::new(),
             leaving: BTreeMap::new(),
             retry_at: None,
+            trouble: None,
             budget,
             keepers: Vec::new(),
             _lock: lock,
@@ -209,7 +212,7 @@ impl Fleet {
                     let _ = answer.send(result);
                 }
                 Some(ended) = self.tasks.join_next() => self.note_end(ended),
-                _ = ticks.tick() => self.tick().await?,
+                _ = ticks.tick() => self.tick().await,
             }
         }
         notify::stopping();
@@ -334,16 +337,27 @@ impl Fleet {
         self.retry_at.get_or_insert_with(Now::read);
     }
 
-    async fn tick(&mut self) -> Result<(), FleetError> {
+    /// Does what is due. What fails is tried again at the next tick: a disk that is full, say, ends no controller.
+    async fn tick(&mut self) {
         let now = Now::read();
         if self.retry_at.is_some_and(|at| now.boot_ms >= at.boot_ms) {
             self.take_up_all().await;
         }
-        self.see_off(now).await?;
-        match &mut self.shared {
+        let seen_off = self.see_off(now).await;
+        let released = match &mut self.shared {
             Some(shared) => shared.release_backends(&self.config.services, now),
             None => Ok(()),
+        };
+        let trouble = seen_off.and(released).err().map(|error| error.to_string());
+        // Said once for as long as it lasts.
+        match trouble.as_ref().filter(|_| trouble != self.trouble) {
+            Some(error) => tracing::error!("{error}; it is tried again until it succeeds"),
+            None if trouble.is_none() && self.trouble.is_some() => {
+                tracing::info!("what failed has succeeded")
+            }
+            None => {}
         }
+        self.trouble = trouble;
     }
 
     fn summary(&self) -> String {
