@@ -340,8 +340,23 @@ impl Governed {
 
     /// Signals the controller.
     pub fn signal(&self, signal: Signal) {
-        let controller = self.controller.as_ref().expect("a controller").id();
-        kill(Pid::from_raw(controller.cast_signed()), signal).expect("a controller");
+        kill(Pid::from_raw(self.controller().cast_signed()), signal).expect("a controller");
+    }
+
+    /// The controller's process id.
+    pub fn controller(&self) -> u32 {
+        self.controller.as_ref().expect("a controller").id()
+    }
+
+    /// Waits for a controller that ends by itself, and returns its exit code.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let mut controller = self.controller.take().expect("a controller");
+        let mut status = None;
+        eventually("the controller ends", || {
+            status = controller.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 }
 
