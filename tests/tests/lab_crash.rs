@@ -72,6 +72,7 @@ fn a_restart_that_outlives_its_controller_is_waited_for_and_done_once() {
     }
     governed.up(&[text]);
     fs::write(governed.file("hold"), "").unwrap();
+    eventually("one is active", || !governed.backends_in("shop", "active").is_empty());
     let number: usize = governed.backends_in("shop", "active")[0][1..].parse().unwrap();
     let runs = |governed: &Governed| {
         fs::read_to_string(governed.file(&format!("ran-{number}"))).unwrap().lines().count()
