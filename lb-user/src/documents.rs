@@ -14,12 +14,18 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
 }
 
 /// Writes a document so that a reader finds the old one or the new one, never half of one. Only its owner may
-/// read it: environments hold secrets.
+/// read it: environments hold secrets. What is there already needs no room on a disk that is full.
 pub(crate) fn write<T: Serialize>(path: &Path, document: &T) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(document).map_err(io::Error::other)?;
+    if fs::read(path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
     let temporary = path.with_extension("new");
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(document).map_err(io::Error::other)?)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
+    let written = file.write_all(&text).and_then(|()| file.sync_all());
+    written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        // Half of it is of no use, and takes room.
+        let _ = fs::remove_file(&temporary);
+    })
 }

@@ -97,7 +97,15 @@ pub(crate) enum Failure {
 impl Job<'_> {
     /// Runs it to its end.
     pub(crate) async fn run(&self) -> Result<Ended, Failure> {
+        self.run_telling(|_| ()).await
+    }
+
+    /// Runs it to its end, and tells the id of its first process as soon as there is one.
+    pub(crate) async fn run_telling(&self, started: impl FnOnce(u32)) -> Result<Ended, Failure> {
         let mut running = self.start().map_err(Failure::NotRun)?;
+        if let Some(child) = &running.group.0 {
+            started(child.id());
+        }
         let ended = timeout(self.limit, running.end()).await;
         if ended.is_err() || matches!(self.leaves, Leaves::Nothing) {
             running.group.kill();
@@ -124,7 +132,11 @@ impl Job<'_> {
                 Some(Receiver::from_owned_fd(reader.into())?)
             }
             Leaves::Daemons(path) => {
-                let output = File::create(path)?;
+                // Whoever cuts it meanwhile finds the rest at its new end.
+                let output = File::options().create(true).append(true).open(path)?;
+                if output.metadata()?.is_file() {
+                    output.set_len(0)?;
+                }
                 command.stdout(output.try_clone()?).stderr(output);
                 None
             }

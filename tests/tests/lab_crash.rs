@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use baton::load::{Executions, render, run_blocking};
 use baton::net::netns::run_in;
-use baton_tests::lab::{Lab, aging_service};
+use baton_tests::lab::{Lab, aging_service, eventually};
+use baton_tests::plane::{Governed, Options};
 
 const MIXED: [&str; 3] = [
     "name=short,path=/free,weight=50,mode=close",
@@ -50,4 +51,42 @@ fn controllers_killed_at_any_moment_of_a_rejuvenation_lose_nothing_and_restart_n
     for report in lab.reports() {
         assert_eq!(report["outcome"], "completed", "{report:#}");
     }
+}
+
+#[test]
+fn a_restart_that_outlives_its_controller_is_waited_for_and_done_once() {
+    let mut governed = Governed::new(Options::default());
+    let mut text = governed.describe("shop", "[service.drain]\ndeadline = \"1s\"\n");
+    for number in 0..2 {
+        let (start, stop) =
+            (governed.file(&format!("start-{number}")), governed.file(&format!("stop-{number}")));
+        let (start, stop) = (start.display().to_string(), stop.display().to_string());
+        let (ran, hold) = (governed.file(&format!("ran-{number}")), governed.file("hold"));
+        let wait = format!("while test -e {}; do sleep 0.05; done", hold.display());
+        let restart = governed.script(
+            &format!("restart-{number}"),
+            &format!("echo ran >> {}\n{wait}\n{stop} 2>/dev/null\n{start}\n", ran.display()),
+        );
+        let both = format!("start = [\"{start}\"]\nstop = [\"{stop}\"]");
+        text = text.replace(&both, &format!("restart = [\"{restart}\"]"));
+    }
+    governed.up(&[text]);
+    fs::write(governed.file("hold"), "").unwrap();
+    eventually("one is active", || !governed.backends_in("shop", "active").is_empty());
+    let number: usize = governed.backends_in("shop", "active")[0][1..].parse().unwrap();
+    let runs = |governed: &Governed| {
+        fs::read_to_string(governed.file(&format!("ran-{number}"))).unwrap().lines().count()
+    };
+    assert_eq!(runs(&governed), 1, "it was started");
+
+    assert!(governed.baton(&["rejuvenate", &governed.service("shop")]).status.success());
+    eventually("the restart is under way", || runs(&governed) == 2);
+    governed.kill_controller();
+    governed.start();
+    let says = |governed: &Governed, what: &str| governed.output().contains(what);
+    eventually("the restart is waited for", || says(&governed, "an earlier controller has ordered"));
+    fs::remove_file(governed.file("hold")).unwrap();
+    eventually("the rejuvenation is over", || says(&governed, "rejuvenation 1 completed"));
+    governed.until_ready(1);
+    assert_eq!(runs(&governed), 2, "{}", governed.output());
 }

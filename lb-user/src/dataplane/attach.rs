@@ -130,7 +130,9 @@ impl Dataplane {
         let failed = |message: String| AttachError::Pin { interface: point.interface.clone(), message };
         let pinned = PinnedLink::from_pin(pin).map_err(|error| failed(error.to_string()))?;
         let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
-        match program(&mut self.ebpf, point.program).attach_to_link(link) {
+        let program = program(&mut self.ebpf, point.program);
+        // aya keeps the link open in the program; only the pin may, or nobody could detach it by taking that away.
+        match program.attach_to_link(link).and_then(|id| program.take_link(id)) {
             Ok(_) => Ok(true),
             Err(error) if os_error(&error) == Some(libc::ENOLINK) => {
                 std::fs::remove_file(pin).map_err(|error| failed(error.to_string()))?;

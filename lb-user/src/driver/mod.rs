@@ -117,6 +117,13 @@ impl Driver {
         }
     }
 
+    /// Keeps what the backend prints within bounds, where nobody else does.
+    pub fn trim_output(&self) {
+        if let Self::Command(driver) = self {
+            driver.trim_output();
+        }
+    }
+
     /// Whether Baton can restart the backend at all.
     pub fn restarts(&self) -> bool {
         match self {

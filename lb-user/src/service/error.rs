@@ -53,6 +53,9 @@ pub enum UpError {
     /// The command ended, or does not answer, before the service was ever up.
     #[error("{0}")]
     NeverReady(String),
+    /// The journal can be read by now.
+    #[error("the journal can be read by now, but {0}")]
+    Journal(String),
     /// Files of Baton's own.
     #[error("{path}: {source}")]
     Files {

@@ -3,12 +3,35 @@
 use tokio::sync::oneshot;
 
 use super::runtime::Runtime;
-use crate::api::server::{How, Operated, Verb};
-use crate::api::status::Done;
+use crate::api::server::{Command, How, Operated, Verb};
+use crate::api::status::{Cut, Done};
 use crate::clock::Now;
 use crate::recovery::{Input, Output, RequestId};
 
 impl Runtime {
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            // Whoever asked may have gone.
+            Command::Status(answer) => drop(answer.send(self.status())),
+            Command::Cut(answer) => drop(answer.send(self.cut())),
+            Command::Events(answer) => drop(answer.send(self.history.follow())),
+            Command::Operate { verb, how, answer } => self.operate(verb, how, answer),
+        }
+    }
+
+    /// Ends the drain that is under way: what is open when the backend is stopped is cut.
+    fn cut(&mut self) -> Result<Cut, String> {
+        let Some(backend) = self.coordinator.draining_backend().cloned() else {
+            return Err("nothing drains, so there is nothing to cut".into());
+        };
+        let flows = self.refuse_flows(&backend) as u64;
+        tracing::info!(%backend, flows, "the operator ends the drain");
+        self.step(&Input::Cut);
+        self.parts.plane.forget_counts();
+        self.report_flows();
+        Ok(Cut { backend, flows })
+    }
+
     pub(super) fn operate(&mut self, verb: Verb, how: How, answer: oneshot::Sender<Operated>) {
         self.next_request += 1;
         let request = self.next_request;

@@ -1,6 +1,7 @@
 //! The loop: hear, decide, do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use super::budget::Purse;
 use super::change::{Change, Settings};
 use super::definition::STOP_GRACE;
 use super::history::History;
+use super::journaling;
 use super::parts::Parts;
 use super::tasks::{self, Reporter};
 use super::watch::{Advice, Seen};
 use crate::api::server::{Command, Operated, Served};
-use crate::api::status::{Cut, Done};
+use crate::api::status::Done;
 use crate::check::Paces;
 use crate::clock::Now;
 use crate::config;
@@ -28,14 +30,12 @@ use crate::paths::ServicePaths;
 use crate::probe::Sample;
 use crate::recovery::event::Event;
 use crate::recovery::journal::{Journal, Record};
-use crate::recovery::{Coordinator, CutFlow, Input, Instance, Output, Policy, RequestId};
+use crate::recovery::{Coordinator, CutFlow, Input, Output, Policy, RequestId};
 
 /// How often flows are counted while something drains.
 const DRAIN_SCAN: Duration = Duration::from_millis(50);
 /// How often flows are counted, aged and deadlines looked at otherwise.
 const IDLE_SCAN: Duration = Duration::from_millis(500);
-/// How often a journal that failed is tried again.
-const JOURNAL_RETRY_MS: u64 = 1_000;
 /// Reports of starts and stops that are under way are waited for this long when the controller ends.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// Inputs that may wait.
@@ -67,9 +67,9 @@ pub(super) struct Runtime {
     pub(super) policy: Policy,
     pub(super) parts: Parts,
     pub(super) coordinator: Coordinator,
-    journal: Journal,
-    journal_failed_at: Option<Now>,
-    history: History,
+    pub(super) journal: Journal,
+    pub(super) journal_failed_at: Option<Now>,
+    pub(super) history: History,
     pub(super) samples: BTreeMap<BackendName, watch::Receiver<Option<Sample>>>,
     inputs: mpsc::Receiver<Input>,
     /// What is seen of the backends.
@@ -122,9 +122,10 @@ impl Runtime {
     ) -> Result<Self, UpError> {
         let Settings { service, policy, purse } = settings;
         let policy = parts.with_ladders(policy);
-        let (journal, past) = Journal::open(&paths.journal()).map_err(UpError::files(&paths.journal()))?;
-        if past.discarded > 0 {
-            tracing::warn!(bytes = past.discarded, "the end of the journal was damaged and has been cut off");
+        let (journal, past) = Journal::open(&paths.journal());
+        journaling::tell(&service.name, &paths.journal(), &past);
+        if let Some(trouble) = past.trouble.as_ref().filter(|_| start == Start::MustComeUp) {
+            return Err(UpError::files(&paths.journal())(io::Error::other(trouble.clone())));
         }
         let now = Now::read();
         let mut history = History::open(&service.name, paths);
@@ -185,7 +186,7 @@ impl Runtime {
             purse,
         };
         runtime.watch_adopted();
-        runtime.commit(outputs, now);
+        runtime.commit(outputs, past.trouble, now);
         if matches!(start, Start::Adopted { .. }) {
             // Weights and limits may be others than those that the tables were made with.
             runtime.parts.steer(runtime.coordinator.steering());
@@ -225,7 +226,7 @@ impl Runtime {
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
                 Some(_) = self.actions.join_next() => {}
                 () = sleep_until(scan_at) => {
-                    self.scan();
+                    self.scan()?;
                     let period = if self.coordinator.wants_flows() { DRAIN_SCAN } else { IDLE_SCAN };
                     scan_at = Instant::now() + period;
                 }
@@ -247,40 +248,6 @@ impl Runtime {
     pub(super) async fn settle(&mut self) {
         self.inputs.close();
         while self.actions.join_next().await.is_some() {}
-    }
-
-    fn watch_adopted(&mut self) {
-        let lives =
-            self.parts.backends.iter().filter_map(|(name, b)| Some((name.clone(), b.driver.alive()?)));
-        for (name, instance) in lives.collect::<Vec<_>>() {
-            self.watch_end(&name, instance);
-        }
-    }
-
-    fn watch_end(&mut self, name: &BackendName, instance: Instance) {
-        let Some(backend) = self.parts.backends.get(name) else { return };
-        let driver = backend.driver.clone();
-        let watched = tasks::watch_end(name.clone(), driver, instance, self.reporter.clone());
-        self.ends.insert(name.clone(), watched);
-    }
-
-    /// An order has come to its end.
-    fn note_report(&mut self, input: &Input) {
-        match input {
-            Input::Started { backend, instance } => {
-                self.ordered.remove(backend);
-                // Reports of others than the life that goes on have changed nothing.
-                if self.coordinator.life(backend) == Some(*instance) {
-                    self.watch_end(backend, *instance);
-                }
-            }
-            Input::StartFailed { backend, .. } | Input::Stopped { backend, .. } => {
-                // A stop is followed by a start at once.
-                let is_over = !self.coordinator.awaits_report(backend);
-                is_over.then(|| self.ordered.remove(backend));
-            }
-            _ => {}
-        }
     }
 
     /// A step, and those that the budget's answers to it are.
@@ -313,24 +280,25 @@ impl Runtime {
                     }
                     return;
                 }
-                Err(error) => {
-                    self.journal_failed_at = Some(now);
-                    let outputs = self.coordinator.step(now, Input::Journal(Err(error.to_string())));
-                    self.carry_out(outputs, now);
-                }
+                Err(error) => self.fail_journal(error.to_string(), now),
             }
         }
     }
 
-    /// Carries out the outputs of a step that has no input.
-    fn commit(&mut self, outputs: Vec<Output>, now: Now) {
-        if let Err(error) = self.journal.append(&records(&outputs)) {
-            tracing::error!(%error, "the journal cannot be written");
-        }
+    /// Carries out the outputs of the first step; what was not written down is found again in the kernel's
+    /// steering.
+    fn commit(&mut self, outputs: Vec<Output>, trouble: Option<String>, now: Now) {
+        let written = match trouble {
+            Some(trouble) => Err(trouble),
+            None => self.journal.append(&records(&outputs)).map_err(|error| error.to_string()),
+        };
         self.carry_out(outputs, now);
+        if let Err(error) = written {
+            self.fail_journal(error, now);
+        }
     }
 
-    fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
+    pub(super) fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
         let ends = |output: &Output| match output {
             Output::Stop(name, _) => Some(name.clone()),
             _ => None,
@@ -389,51 +357,16 @@ impl Runtime {
         }
     }
 
-    fn scan(&mut self) {
+    fn scan(&mut self) -> Result<(), UpError> {
         let now = Now::read();
         self.parts.plane.forget_expired(now);
-        self.retry_journal(now);
+        self.retry_journal(now)?;
         if self.coordinator.wants_flows() {
             self.report_flows();
         } else {
             self.step(&Input::Tick);
         }
-    }
-
-    fn retry_journal(&mut self, now: Now) {
-        let due = self.journal_failed_at.is_some_and(|at| now.ms_since(at) >= JOURNAL_RETRY_MS);
-        if !due {
-            return;
-        }
-        self.journal_failed_at = Some(now);
-        if self.journal.probe().is_ok() {
-            self.journal_failed_at = None;
-            tracing::info!("the journal can be written again");
-            self.step(&Input::Journal(Ok(())));
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            // Whoever asked may have gone.
-            Command::Status(answer) => drop(answer.send(self.status())),
-            Command::Cut(answer) => drop(answer.send(self.cut())),
-            Command::Events(answer) => drop(answer.send(self.history.follow())),
-            Command::Operate { verb, how, answer } => self.operate(verb, how, answer),
-        }
-    }
-
-    /// Ends the drain that is under way: what is open when the backend is stopped is cut.
-    fn cut(&mut self) -> Result<Cut, String> {
-        let Some(backend) = self.coordinator.draining_backend().cloned() else {
-            return Err("nothing drains, so there is nothing to cut".into());
-        };
-        let flows = self.refuse_flows(&backend) as u64;
-        tracing::info!(%backend, flows, "the operator ends the drain");
-        self.step(&Input::Cut);
-        self.parts.plane.forget_counts();
-        self.report_flows();
-        Ok(Cut { backend, flows })
+        Ok(())
     }
 }
 

@@ -209,6 +209,7 @@ async fn probe_forever(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        driver.trim_output();
         let Some(instance) = driver.alive().filter(|instance| instance.is_known()) else {
             sampled.send_replace(None);
             continue;

@@ -266,13 +266,24 @@ impl Governed {
     }
 
     /// The controller's process; in a machine with an init of its own it is the child of who entered.
-    fn controller_pid(&self) -> Option<Pid> {
+    pub fn controller_pid(&self) -> Option<Pid> {
         let child = self.controller.as_ref().expect("a controller").id();
         if self.init.is_none() {
             return Some(Pid::from_raw(child.cast_signed()));
         }
         let children = fs::read_to_string(format!("/proc/{child}/task/{child}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+    }
+
+    /// Waits for a controller that ends by itself, and returns its exit code.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let mut controller = self.controller.take().expect("a controller");
+        let mut status = None;
+        eventually("the controller ends", || {
+            status = controller.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 }
 

@@ -74,14 +74,26 @@ impl CommandDriver {
             (Some(boot_id), None) => self.boot(boot_id).await.ok(),
             (None, _) => None,
         };
-        self.note_end(last.clone(), true)?;
-        self.run(command).await?;
+        self.note_end(last.clone(), true);
+        let _noted = self.order(Some(step), command).await?;
         if let Some(boot_id) = &self.higher.boot_id {
             self.await_boot(command, boot_id, before.as_deref()).await?;
         }
         match last {
             Some(life) => self.await_end(command, life.instance).await,
             None => Ok(()),
+        }
+    }
+
+    /// Waits until another boot of the machine runs than `before`, if anybody can tell.
+    pub(super) async fn await_other_boot(
+        &self,
+        command: &[String],
+        before: Option<&str>,
+    ) -> Result<(), CommandError> {
+        match (&self.higher.boot_id, before) {
+            (Some(boot_id), Some(_)) => self.await_boot(command, boot_id, before).await,
+            _ => Ok(()),
         }
     }
 

@@ -5,10 +5,13 @@
 //! - A backend that is found running is taken as it is. A command that starts it is run only after Baton has
 //!   stopped it, or has seen it end.
 //! - A command that takes too long is killed, and has failed.
+//! - A command that outlives its controller is waited for by the next one, and not run a second time.
 //! - Which life runs is on disk, so that the next controller does not take an old life for a new one.
 
 mod error;
 mod machine;
+mod order;
+mod record;
 mod unit;
 
 use std::fs;
@@ -17,24 +20,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant as Deadline, sleep};
 
 use super::lives;
 use crate::clock::Now;
-use crate::documents;
 use crate::names::{BackendName, ServiceName};
-use crate::program::{self, Failure, Job, Leaves, Subject};
+use crate::program::{Failure, Job, Leaves, Subject};
 use crate::recovery::{Instance, Step};
 
 pub use error::CommandError;
 pub use machine::Higher;
+use record::Life;
 use unit::{by_force, systemctl};
 
-/// The life that runs or was the last one.
-const LIFE: &str = "life.json";
-/// What the last command printed.
-const OUTPUT: &str = "command.log";
 /// Lines of a failed command's output that its error repeats.
 const ERROR_LINES: usize = 3;
 /// How often a process is looked for that a command has started or stopped.
@@ -61,20 +59,6 @@ pub enum Actions {
     },
 }
 
-/// What is kept of a life.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Life {
-    instance: Instance,
-    /// Baton has ended it, so the next start has to run a command.
-    stopped: bool,
-    /// It was ended with its machine, which brings up the next one by itself.
-    #[serde(default)]
-    returns: bool,
-    /// The boot of the machine in which it began, as `boot_id` told it.
-    #[serde(default)]
-    boot: Option<String>,
-}
-
 /// One backend that others start and stop.
 #[derive(Clone, Debug)]
 pub struct CommandDriver {
@@ -99,6 +83,8 @@ pub struct CommandDriver {
 impl CommandDriver {
     /// Begins a life: finds the one that runs, or has it started.
     pub async fn start(&self) -> Result<Instance, CommandError> {
+        let left = self.left_order().await?;
+        let _noted = left.as_ref().map(|_| self.noted());
         let last = self.life();
         if last.as_ref().is_none_or(|life| !life.stopped)
             && let Some(instance) = self.find_running(last.as_ref()).await?
@@ -107,7 +93,17 @@ impl CommandDriver {
         }
         let old = last.as_ref().map(|life| life.instance);
         if let Some(step) = last.as_ref().filter(|life| life.returns).and_then(|_| self.higher.returning()) {
+            if let Some(order) = left.filter(|order| order.step.is_some_and(Step::is_of_machine)) {
+                let before = last.as_ref().and_then(|life| life.boot.as_deref());
+                self.await_other_boot(&order.command, before).await?;
+            }
             let instance = self.await_process(step, old).await?;
+            return self.begin(instance).await;
+        }
+        let is_unit = matches!(self.actions, Actions::Systemd { .. });
+        if let Some(order) = left.filter(|order| order.step.is_none() && !is_unit) {
+            // It has been run, and is not run again: what came of it is taken as it is.
+            let instance = self.await_process(&order.command, old).await?;
             return self.begin(instance).await;
         }
         let command = match &self.actions {
@@ -119,7 +115,7 @@ impl CommandDriver {
                 return self.begin(instance).await;
             }
         };
-        self.run(&command).await?;
+        let _noted = self.order(None, &command).await?;
         let instance = self.await_process(&command, old).await?;
         self.begin(instance).await
     }
@@ -127,6 +123,7 @@ impl CommandDriver {
     /// Ends the life that runs, by this step. Nothing is run for a graceful restart of a backend whose one
     /// command restarts it: its start does.
     pub async fn end(&self, step: Step) -> Result<(), CommandError> {
+        let left = self.left_order().await?;
         let last = self.life();
         let commands = match (step, &self.actions) {
             (Step::Reboot | Step::Recreate, _) => return self.end_machine(step, last).await,
@@ -139,8 +136,16 @@ impl CommandDriver {
             (Step::Restart, _) => vec![self.higher.kill.clone().ok_or(CommandError::NoStep(step))?],
         };
         let known = last.as_ref().map(|life| life.instance).filter(|instance| instance.is_known());
+        if let Some(order) = left.filter(|order| self.has_ended(order, step, &commands, last.as_ref())) {
+            // The start that was ordered is taken up by the start that follows.
+            let Some(_) = order.step else { return Ok(()) };
+            let _noted = self.noted();
+            self.note_end(last, false);
+            return Ok(());
+        }
+        let mut noted = Vec::new();
         for (left, command) in (0..commands.len()).rev().zip(&commands) {
-            match self.run(command).await {
+            match self.order(Some(step), command).await {
                 // Many commands fail if there is nothing to stop: what was wanted of them is so. Of several, the
                 // last one decides.
                 Err(error @ CommandError::Failed { .. })
@@ -150,18 +155,19 @@ impl CommandDriver {
                 {
                     tracing::debug!(backend = %self.backend, %error, "what was to be stopped has ended");
                 }
-                ended => ended?,
+                ended => noted.push(ended?),
             }
         }
         if let (Some(command), Some(life)) = (commands.last(), last.as_ref()) {
             self.await_end(command, life.instance).await?;
         }
-        self.note_end(last, false)
+        self.note_end(last, false);
+        Ok(())
     }
 
-    fn note_end(&self, last: Option<Life>, returns: bool) -> Result<(), CommandError> {
+    fn note_end(&self, last: Option<Life>, returns: bool) {
         let instance = last.as_ref().map_or_else(unknown_process, |life| life.instance);
-        self.keep(&Life { instance, stopped: true, returns, boot: last.and_then(|life| life.boot) })
+        self.keep(&Life { instance, stopped: true, returns, boot: last.and_then(|life| life.boot) });
     }
 
     /// The life that runs; one without a known process runs until it is stopped.
@@ -187,11 +193,6 @@ impl CommandDriver {
         let root = self.alive().filter(|instance| instance.is_known());
         let below = |root: Instance| lives::descendants(root.pid).into_iter().map(|member| member.life.pid);
         root.into_iter().flat_map(|root| std::iter::once(root.pid).chain(below(root))).collect()
-    }
-
-    /// The last lines that a command printed.
-    pub fn last_lines(&self, count: usize) -> Vec<String> {
-        program::last_lines(&self.dir.join(OUTPUT), count)
     }
 
     /// Whether Baton can have it restarted.
@@ -260,12 +261,11 @@ impl CommandDriver {
     }
 
     /// Runs a command to its end. Its output goes to a file, which a daemon that it leaves may keep open.
-    async fn run(&self, command: &[String]) -> Result<(), CommandError> {
-        let path = self.dir.join(OUTPUT);
-        fs::create_dir_all(&self.dir).map_err(failed(&path))?;
+    async fn run(&self, command: &[String], started: impl FnOnce(u32)) -> Result<(), CommandError> {
+        let path = self.output();
         let subject = self.subject();
         let job = Job { leaves: Leaves::Daemons(&path), ..self.job(command, &subject) };
-        let ended = job.run().await.map_err(|failure| self.no_status(command, failure))?;
+        let ended = job.run_telling(started).await.map_err(|failure| self.no_status(command, failure))?;
         if ended.status.success() {
             return Ok(());
         }
@@ -305,23 +305,13 @@ impl CommandDriver {
         }
     }
 
-    fn life(&self) -> Option<Life> {
-        documents::read(&self.dir.join(LIFE)).ok()
-    }
-
     async fn begin(&self, instance: Instance) -> Result<Instance, CommandError> {
         let boot = match &self.higher.boot_id {
             Some(command) => self.boot(command).await.ok(),
             None => None,
         };
-        self.keep(&Life { instance, stopped: false, returns: false, boot })?;
+        self.keep(&Life { instance, stopped: false, returns: false, boot });
         Ok(instance)
-    }
-
-    fn keep(&self, life: &Life) -> Result<(), CommandError> {
-        let path = self.dir.join(LIFE);
-        let written = fs::create_dir_all(&self.dir).and_then(|()| documents::write(&path, life));
-        written.map_err(failed(&path))
     }
 }
 
@@ -340,5 +330,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
     move |source| CommandError::Files { path, source }
 }
 
+#[cfg(test)]
+mod takeover_tests;
 #[cfg(test)]
 mod tests;

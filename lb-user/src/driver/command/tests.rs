@@ -8,27 +8,27 @@ use super::*;
 use crate::recovery::Evidence;
 
 /// A daemon that a script starts and another one stops, with its pid in a file.
-struct Daemon {
+pub(super) struct Daemon {
     files: TempDir,
 }
 
 impl Daemon {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { files: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.files.path().join(name)
     }
 
-    fn script(&self, name: &str, text: &str) -> Vec<String> {
+    pub(super) fn script(&self, name: &str, text: &str) -> Vec<String> {
         let path = self.path(name);
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         vec![path.display().to_string()]
     }
 
-    fn start_and_stop(&self) -> Actions {
+    pub(super) fn start_and_stop(&self) -> Actions {
         let pid = self.path("pid").display().to_string();
         Actions::StopStart {
             start: self.script("start", &format!("sleep 60 >/dev/null 2>&1 & echo $! > {pid}")),
@@ -36,7 +36,7 @@ impl Daemon {
         }
     }
 
-    fn driver(&self, actions: Actions, pid_file: bool) -> CommandDriver {
+    pub(super) fn driver(&self, actions: Actions, pid_file: bool) -> CommandDriver {
         CommandDriver {
             dir: self.path("run"),
             service: "shop".parse().unwrap(),
@@ -191,4 +191,57 @@ async fn a_machine_that_does_not_boot_again_is_not_taken_to_have_done_so() {
     let driver = machine(&daemon, "rm BOOT");
     let silent = driver.end(Step::Reboot).await.unwrap_err().to_string();
     assert!(silent.contains("`boot_id` tells no boot of the machine: exit status 1"), "{silent}");
+}
+
+#[tokio::test]
+async fn a_backend_whose_record_cannot_be_written_is_started_and_known_all_the_same() {
+    let daemon = Daemon::new();
+    let driver =
+        CommandDriver { dir: daemon.path("taken/run"), ..daemon.driver(daemon.start_and_stop(), true) };
+    // Nothing can be made below a file.
+    fs::write(daemon.path("taken"), "").unwrap();
+    let first = driver.start().await.unwrap();
+    // Another driver of the backend, of a service that was taken up again, knows it as well.
+    let again = driver.clone();
+    assert_eq!((again.alive(), again.start().await.unwrap()), (Some(first), first));
+    again.end(Step::Graceful).await.unwrap();
+    assert_eq!(driver.alive(), None);
+    let second = driver.start().await.unwrap();
+    assert!(second != first && driver.alive() == Some(second));
+    fs::remove_file(daemon.path("taken")).unwrap();
+    assert_eq!(driver.alive(), Some(second));
+    let kept: Life = crate::documents::read(&daemon.path("taken/run/life.json")).unwrap();
+    assert_eq!((kept.instance, kept.stopped), (second, false));
+}
+
+#[tokio::test]
+async fn what_a_daemon_prints_that_a_command_has_left_stays_bounded() {
+    const KIB: usize = 1 << 10;
+    let daemon = Daemon::new();
+    let (pid, more) = (daemon.path("pid").display().to_string(), daemon.path("more").display().to_string());
+    // It prints 3 MiB, and one line more when it is told to.
+    let text = format!(
+        "(yes 0123456789abcde | head -c 3145728; echo > {more}.ready\n\
+         while ! test -e {more}; do sleep 0.02; done; echo the end; echo > {more}.done; exec sleep 60) &\necho $! > {pid}"
+    );
+    let start = daemon.script("start", &text);
+    let driver = daemon.driver(Actions::StopStart { stop: start.clone(), start }, true);
+    driver.start().await.unwrap();
+    let until = async |name: &str| {
+        let deadline = Deadline::now() + Duration::from_secs(20);
+        while !daemon.path(name).exists() && Deadline::now() < deadline {
+            sleep(POLL).await;
+        }
+    };
+    until("more.ready").await;
+    let (log, aside) = (daemon.path("run/command.log"), daemon.path("run/command.log.1"));
+    assert_eq!(fs::metadata(&log).unwrap().len(), 3072 * KIB as u64);
+    driver.trim_output();
+    let length = |path: &Path| fs::metadata(path).unwrap().len();
+    assert_eq!((length(&log), length(&aside)), (0, 1024 * KIB as u64));
+    fs::write(daemon.path("more"), "").unwrap();
+    until("more.done").await;
+    assert_eq!(fs::read_to_string(&log).unwrap(), "the end\n");
+    driver.trim_output();
+    assert_eq!(driver.last_lines(1), ["the end"]);
 }

@@ -111,12 +111,12 @@ impl CommandDriver {
         if let Unit::Down { failed: true, .. } = self.settled_unit(unit).await? {
             // How soon it is tried again is Baton's decision, which waits longer each time: what systemd has
             // counted must not refuse it.
-            if let Err(error) = self.run(&systemctl(&["reset-failed", unit])).await {
+            if let Err(error) = self.run(&systemctl(&["reset-failed", unit]), |_| ()).await {
                 tracing::debug!(backend = %self.backend, %error, "the failure of a unit is not forgotten");
             }
         }
         let command = systemctl(&["start", unit]);
-        self.run(&command).await?;
+        let _noted = self.order(None, &command).await?;
         let deadline = Deadline::now() + self.timeout;
         loop {
             let seen = self.settled_unit(unit).await?;

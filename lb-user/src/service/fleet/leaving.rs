@@ -60,8 +60,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Removes those that leave and have no flows left, or no time.
+    /// Removes those that leave and have no flows left, or no time. One that cannot be removed leaves still, and
+    /// keeps no other from it.
     pub(super) async fn see_off(&mut self, now: Now) -> Result<(), FleetError> {
+        let mut result = Ok(());
         let names: Vec<ServiceName> = self.leaving.keys().cloned().collect();
         for name in names {
             let Some(leaving) = self.leaving.get(&name) else { continue };
@@ -77,25 +79,30 @@ impl Fleet {
             if open > 0 {
                 tracing::warn!(service = %name, open, "its drain deadline has passed: what is open is cut");
             }
-            self.remove(&name).await?;
-            tracing::info!(service = %name, "removed");
+            match self.remove(&name).await {
+                Ok(()) => tracing::info!(service = %name, "removed"),
+                Err(error) => result = Err(error),
+            }
         }
-        Ok(())
+        result
     }
 
     async fn remove(&mut self, name: &ServiceName) -> Result<(), FleetError> {
         self.taken_up.remove(name);
-        let Some(leaving) = self.leaving.remove(name) else { return Ok(()) };
-        match (leaving.network, &mut self.shared) {
-            (Network::Shared, Some(shared)) => shared.remove(name)?,
-            (Network::Shared, None) => {}
+        let Some(leaving) = self.leaving.get_mut(name) else { return Ok(()) };
+        match (&mut leaving.network, &mut self.shared) {
+            (Network::Shared, Some(shared)) => {
+                shared.remove(name)?;
+                forget(&self.roots.service(name))?;
+            }
+            (Network::Shared, None) => forget(&self.roots.service(name))?,
             (Network::Own(parts), _) => {
                 // Maps are mapped no longer when their pins go.
-                drop(parts);
+                drop(parts.take());
                 remove(&self.roots, name).await?;
-                return Ok(());
             }
         }
-        Ok(forget(&self.roots.service(name))?)
+        self.leaving.remove(name);
+        Ok(())
     }
 }

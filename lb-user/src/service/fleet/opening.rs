@@ -1,15 +1,20 @@
-//! The parts of a service on their way to be there.
+//! Services that are taken up: their parts on the way to be there, and the task that runs them.
 
 use std::collections::BTreeSet;
 use std::fs;
 
+use futures::future::join_all;
 use nix::fcntl::Flock;
+use tokio::sync::oneshot;
 
+use super::super::change::{Change, Settings};
+use super::super::definition::is_embedded;
 use super::super::parts::{Parts, Place, open_shared};
 use super::super::registration::{self, Registration};
 use super::super::runtime::Start;
-use super::super::{OwnNetwork, embedded_parts};
-use super::FleetError;
+use super::super::{OwnNetwork, begin, embedded_parts, lock};
+use super::{Fleet, FleetError, RETRY_MS, Running};
+use crate::clock::Now;
 use crate::config;
 use crate::dataplane::FlowTimeouts;
 use crate::names::{BackendName, PlaneName};
@@ -62,5 +67,107 @@ impl Opening {
                 Ok((parts, start))
             }
         }
+    }
+}
+
+impl Fleet {
+    /// Takes up every service that does not run as it should yet, all at the same time; what cannot be is said, and
+    /// tried again later.
+    pub(super) async fn take_up_all(&mut self) -> Vec<String> {
+        self.retry_at = None;
+        let mut failures = Vec::new();
+        let mut openings = Vec::new();
+        for service in self.config.services.clone() {
+            let runs = self.running.get(&service.name).is_some_and(|running| running.definition == service);
+            if runs || self.ending.contains_key(&service.name) {
+                continue;
+            }
+            self.leaving.remove(&service.name);
+            let name = service.name.clone();
+            match self.prepare(service) {
+                Ok(opening) => openings.push(opening),
+                Err(error) => failures.push((name, error)),
+            }
+        }
+        // Each may wait for neighbours that are not there.
+        let opened = join_all(openings.into_iter().map(Opening::open)).await;
+        for (opening, parts) in opened {
+            let name = opening.service.name.clone();
+            let result = match parts {
+                Ok((parts, start)) => self.go_on_with(opening, parts, start).await,
+                Err(error) => Err(error),
+            };
+            failures.extend(result.err().map(|error| (name, error)));
+        }
+        let mut said = Vec::new();
+        for (service, error) in failures {
+            let when = RETRY_MS / 1000;
+            tracing::error!(%service, "{error}; it is tried again in {when} s");
+            said.push(format!("service {service}: {error}; it is tried again every {when} s"));
+            self.retry_at = Some(Now::read().plus_ms(RETRY_MS));
+        }
+        said
+    }
+
+    /// Sees to all that a service needs of what others share.
+    fn prepare(&mut self, service: config::Service) -> Result<Opening, FleetError> {
+        let paths = self.roots.service(&service.name);
+        let is_running = self.running.contains_key(&service.name);
+        let lock = if is_running { None } else { Some(lock(&paths, &service.name)?) };
+        let left = registration::load(&paths)?;
+        let owner = left.as_ref().map(|left| left.run_by.clone());
+        if owner.is_some_and(|owner| owner.as_ref() != Some(&self.options.plane)) {
+            return Err(FleetError::Settings(format!(
+                "service `{name}` is there from another controller: take it down with `baton down --name {name}`, or \
+                 give this one another name",
+                name = service.name
+            )));
+        }
+        let run_by = self.options.plane.clone();
+        let network = if is_embedded(&service) {
+            Network::Own(self.own_network())
+        } else {
+            let no_plane =
+                || format!("service `{}` needs a data plane on the host's interfaces", service.name);
+            let shared = self.shared.as_mut().ok_or_else(|| FleetError::Settings(no_plane()))?;
+            // Files of a service whose tables are gone tell nothing of how it is now.
+            let is_there = shared.plane.tables().adopted() || self.taken_up.contains(&service.name);
+            let known = left.filter(|_| is_there).map(|left| left.known(&service));
+            let place = shared.place(&service)?;
+            Network::Shared { place, known, timeouts: self.config.data_plane.timeouts.clone() }
+        };
+        Ok(Opening { roots: self.roots.clone(), service, lock, run_by, network })
+    }
+
+    /// Begins to run a service whose parts are there, or lets the one that runs become this one.
+    async fn go_on_with(&mut self, opening: Opening, parts: Parts, start: Start) -> Result<(), FleetError> {
+        let Opening { service, lock, .. } = opening;
+        let settings = Settings::of(service.clone(), Some(&self.budget))?;
+        if let Some(running) = self.running.get_mut(&service.name) {
+            // A task that has ended is noticed by itself, and its service taken up again.
+            let _ = running.changes.send(Box::new(Change { settings, parts })).await;
+            running.definition = service;
+            return Ok(());
+        }
+        let Some(lock) = lock else {
+            return Err(FleetError::Settings(format!("service `{}` has just ended", service.name)));
+        };
+        let (mut runtime, changes) = begin(&self.roots.service(&service.name), settings, parts, start)?;
+        let (end, ended) = oneshot::channel();
+        let name = service.name.clone();
+        let task = self.tasks.spawn_local(async move {
+            let end = async {
+                // A controller that is gone wants its services to end, too.
+                let _ = ended.await;
+            };
+            let result = runtime.run(end).await;
+            // A start that is under way must not outrun whoever takes the service up next.
+            runtime.settle().await;
+            (name, Box::new(runtime), result)
+        });
+        self.taken_up.insert(service.name.clone());
+        let running = Running { end, changes, task: task.id(), definition: service.clone(), lock };
+        self.running.insert(service.name, running);
+        Ok(())
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct SharedPlane {
     replies: Replies,
     netns: Arc<NetnsHandle>,
     ids: Ids,
+    /// The ids are others by now than the file says.
+    unkept: bool,
 }
 
 impl SharedPlane {
@@ -66,22 +68,48 @@ impl SharedPlane {
         };
         let netns = Arc::new(NetnsHandle::own().map_err(UpError::from)?);
         let plane = Plane::new(dataplane, settings.timeouts.clone());
-        let shared =
-            Self { plane, paths: paths.clone(), mode: settings.xdp, replies: settings.replies, netns, ids };
-        shared.attach(settings)?;
+        let shared = Self {
+            plane,
+            paths: paths.clone(),
+            mode: settings.xdp,
+            replies: settings.replies,
+            netns,
+            ids,
+            unkept: false,
+        };
+        if let Err(error) = shared.attach(settings) {
+            if !shared.plane.tables().adopted() {
+                // What was made just now serves nobody yet.
+                drop(shared);
+                dataplane::unload(&pins).map_err(UpError::files(&pins))?;
+            }
+            return Err(error);
+        }
         Ok(shared)
     }
 
-    /// Attaches the program to the interfaces that are configured, and takes it from others.
+    /// Attaches the program to the interfaces that are configured, and takes it from others; to none of them if
+    /// it cannot be attached to all.
     pub(super) fn attach(&self, settings: &DataPlane) -> Result<(), FleetError> {
         let mut tables = self.plane.tables();
         let wanted: BTreeSet<String> = settings.interfaces.iter().map(|name| link_of(name)).collect();
+        let mut new = Vec::new();
         for interface in &settings.interfaces {
             let point = AttachPoint { netns: None, interface: interface.clone(), program: XdpProgram::Steer };
-            let attached = tables.attach(&point, &link_of(interface), self.mode).map_err(UpError::from)?;
-            if attached == Attached::New {
-                tracing::info!(%interface, "steers packets");
+            match tables.attach(&point, &link_of(interface), self.mode) {
+                Ok(Attached::New) => new.push(interface),
+                Ok(Attached::Replaced) => {}
+                Err(error) => {
+                    for interface in new {
+                        let taken_back = tables.detach(&link_of(interface));
+                        taken_back.map_err(UpError::files(&self.paths.pins(LAYOUT_VERSION)))?;
+                    }
+                    return Err(UpError::from(error).into());
+                }
             }
+        }
+        for interface in new {
+            tracing::info!(%interface, "steers packets");
         }
         let pins = self.paths.pins(LAYOUT_VERSION);
         for link in tables.links(LINK).map_err(UpError::files(&pins))? {
@@ -164,6 +192,9 @@ impl SharedPlane {
             let service = services.iter().find(|known| known.name == *service);
             service.is_none_or(|service| service.backends.iter().any(|known| known.name == *backend))
         };
+        if self.unkept {
+            self.keep_ids()?;
+        }
         let left = self.ids.left_over(is_wanted);
         if left.is_empty() {
             return Ok(());
@@ -183,10 +214,11 @@ impl SharedPlane {
         self.keep_ids()
     }
 
-    fn keep_ids(&self) -> Result<(), FleetError> {
+    fn keep_ids(&mut self) -> Result<(), FleetError> {
         let path = self.paths.ids();
         let written =
             fs::create_dir_all(self.paths.run_dir()).and_then(|()| documents::write(&path, &self.ids));
+        self.unkept = written.is_err();
         Ok(written.map_err(UpError::files(&path))?)
     }
 }
