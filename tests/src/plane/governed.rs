@@ -347,17 +347,6 @@ impl Governed {
     pub fn controller(&self) -> u32 {
         self.controller.as_ref().expect("a controller").id()
     }
-
-    /// Waits for a controller that ends by itself, and returns its exit code.
-    pub fn exit_code(&mut self) -> Option<i32> {
-        let mut controller = self.controller.take().expect("a controller");
-        let mut status = None;
-        eventually("the controller ends", || {
-            status = controller.try_wait().unwrap();
-            status.is_some()
-        });
-        status.and_then(|status| status.code())
-    }
 }
 
 fn is_ready(service: &Value) -> bool {
