@@ -141,7 +141,7 @@ fn ids_that_cannot_be_written_down_end_no_controller() {
     let name = governed.service("").trim_end_matches('-').to_owned();
     let plane = Disk::over(Roots::default().plane(&name.parse().unwrap()).run_dir());
     let all = governed.describe("shop", &format!("policy = \"rr\"\n{QUICK_DRAIN}"));
-    governed.up(&[all.clone()]);
+    governed.up(std::slice::from_ref(&all));
     let fill = plane.fill();
     let third = all.rfind("[[service.backend]]").unwrap();
     governed.configure(&[all[..third].to_owned()]);
@@ -186,11 +186,13 @@ fn an_interface_is_let_go_of_by_a_reload_and_taken_again_by_the_next_or_none_is(
     // A start that fails leaves nothing.
     write(&governed, &wrong);
     governed.start();
-    assert_eq!(governed.exit_code(), Some(1), "{}", governed.output());
+    let stat = format!("/proc/{}/stat", governed.controller());
+    eventually("it has ended", || fs::read_to_string(&stat).unwrap().contains(") Z "));
+    assert_eq!(governed.end_controller(), Some(1), "{}", governed.output());
     let name = governed.service("").trim_end_matches('-').to_owned();
     assert!(Roots::default().plane(&name.parse().unwrap()).pinned().is_empty());
 
-    governed.up(&[shop.clone()]);
+    governed.up(std::slice::from_ref(&shop));
     assert!(link(&governed, &last).contains("xdp"), "{}", link(&governed, &last));
     for _ in 0..3 {
         governed.reload().unwrap();

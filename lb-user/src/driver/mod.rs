@@ -14,7 +14,7 @@ use crate::recovery::{Evidence, Instance, Rung, Step};
 
 /// A start and an end that have not answered for this long beyond what their commands may take never will: more
 /// than all other time limits of a driver together.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// So many times in a row a start or an end waits for as long as a command may take, at most.
 const COMMANDS: u32 = 10;
 

@@ -48,7 +48,7 @@ impl Runtime {
 
     /// Tries again, once in a while, whether a journal that failed can be written.
     pub(super) fn retry_journal(&mut self, now: Now) -> Result<(), UpError> {
-        if !self.journal_failed_at.is_some_and(|at| now.ms_since(at) >= RETRY_MS) {
+        if self.journal_failed_at.is_none_or(|at| now.ms_since(at) < RETRY_MS) {
             return Ok(());
         }
         self.journal_failed_at = Some(now);

@@ -299,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_order_has_an_answer_also_when_the_driver_has_none() {
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_mins(1);
         assert_eq!(answered(patience, async { Ok(7) }).await, Ok(7));
         assert_eq!(
             answered::<u8>(patience, async { Err("no such file".to_owned()) }).await.unwrap_err(),

@@ -274,17 +274,6 @@ impl Governed {
         let children = fs::read_to_string(format!("/proc/{child}/task/{child}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
     }
-
-    /// Waits for a controller that ends by itself, and returns its exit code.
-    pub fn exit_code(&mut self) -> Option<i32> {
-        let mut controller = self.controller.take().expect("a controller");
-        let mut status = None;
-        eventually("the controller ends", || {
-            status = controller.try_wait().unwrap();
-            status.is_some()
-        });
-        status.and_then(|status| status.code())
-    }
 }
 
 fn is_ready(service: &Value) -> bool {

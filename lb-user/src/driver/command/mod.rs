@@ -136,7 +136,7 @@ impl CommandDriver {
             (Step::Restart, _) => vec![self.higher.kill.clone().ok_or(CommandError::NoStep(step))?],
         };
         let known = last.as_ref().map(|life| life.instance).filter(|instance| instance.is_known());
-        if let Some(order) = left.filter(|order| self.has_ended(order, step, &commands, last.as_ref())) {
+        if let Some(order) = left.filter(|order| order.has_ended(step, &commands, last.as_ref())) {
             // The start that was ordered is taken up by the start that follows.
             let Some(_) = order.step else { return Ok(()) };
             let _noted = self.noted();

@@ -38,6 +38,18 @@ pub(super) struct Order {
     pub(super) ordered_ms: u64,
 }
 
+impl Order {
+    /// Whether what `step` has to end has been ended by this order: the last of `commands`, or the start that
+    /// follows them all.
+    pub(super) fn has_ended(&self, step: Step, commands: &[Vec<String>], last: Option<&Life>) -> bool {
+        let is_dead = last.is_some_and(|life| !life.instance.is_known() || !lives::is_alive(life.instance));
+        match self.step {
+            None => last.is_none_or(|life| life.stopped),
+            Some(ordered) => ordered == step && commands.last() == Some(&self.command) && is_dead,
+        }
+    }
+}
+
 /// A note of an order. It goes when it is dropped, and stays if its controller is killed.
 #[derive(Debug)]
 pub(super) struct Noted(Option<PathBuf>);
@@ -129,22 +141,6 @@ impl CommandDriver {
     /// The note of an order that is under way or was left.
     pub(super) fn noted(&self) -> Noted {
         Noted(Some(self.dir.join(ORDER)))
-    }
-
-    /// Whether what `step` has to end is ended by an order that was left: the last of `commands`, or the start
-    /// that follows them all.
-    pub(super) fn has_ended(
-        &self,
-        order: &Order,
-        step: Step,
-        commands: &[Vec<String>],
-        last: Option<&Life>,
-    ) -> bool {
-        let is_dead = last.is_some_and(|life| !life.instance.is_known() || !lives::is_alive(life.instance));
-        match order.step {
-            None => last.is_none_or(|life| life.stopped),
-            Some(ordered) => ordered == step && commands.last() == Some(&order.command) && is_dead,
-        }
     }
 }
 

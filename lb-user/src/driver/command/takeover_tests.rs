@@ -2,8 +2,6 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::thread;
-use std::time::Instant;
 
 use super::order::Order;
 use super::tests::Daemon;
@@ -54,10 +52,11 @@ fn runs(daemon: &Daemon) -> usize {
     fs::read_to_string(daemon.path("ran")).unwrap_or_default().lines().count()
 }
 
-fn wait_for_line(daemon: &Daemon) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while runs(daemon) == 0 && Instant::now() < deadline {
-        thread::yield_now();
+/// Waits until something is so, at most for a while.
+async fn until(is_so: impl Fn() -> bool) {
+    let deadline = Deadline::now() + Duration::from_secs(5);
+    while !is_so() && Deadline::now() < deadline {
+        sleep(POLL).await;
     }
 }
 
@@ -71,7 +70,7 @@ async fn a_restart_that_outlives_its_controller_is_waited_for_and_not_run_again(
         let _ = fs::remove_file(daemon.path("ran"));
         driver.end(Step::Graceful).await.unwrap();
         let mut left = Left::new(&driver, None, &restart);
-        wait_for_line(&daemon);
+        until(|| runs(&daemon) > 0).await;
 
         // The next controller ends what it finds dead, and starts it.
         let next = daemon.driver(Actions::Restart(restart), has_pid_file);
@@ -83,7 +82,7 @@ async fn a_restart_that_outlives_its_controller_is_waited_for_and_not_run_again(
 
         // From then on it is restarted as ever.
         next.end(Step::Graceful).await.unwrap();
-        thread::sleep(Duration::from_millis(2));
+        sleep(Duration::from_millis(2)).await;
         assert_ne!(next.start().await.unwrap(), second);
         assert_eq!(runs(&daemon), 2);
     }
@@ -99,7 +98,7 @@ async fn a_stop_that_outlives_its_controller_is_waited_for_and_not_run_again() {
     let driver = daemon.driver(actions.clone(), true);
     let first = driver.start().await.unwrap();
     let mut left = Left::new(&driver, Some(Step::Graceful), &stop);
-    wait_for_line(&daemon);
+    until(|| runs(&daemon) > 0).await;
 
     let next = daemon.driver(actions, true);
     assert_eq!(next.alive(), Some(first));
@@ -118,10 +117,8 @@ async fn a_command_that_outlives_its_controller_and_its_time_is_killed_and_then_
     let mut left = Left::new(&driver, None, &hang);
     let late = driver.start().await.unwrap_err().to_string();
     assert!(late.contains("hang` did not end within 200ms and was killed"), "{late}");
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !left.has_ended() && Instant::now() < deadline {
-        thread::yield_now();
-    }
+    let process = lives::find(left.0.id());
+    until(|| process.is_none_or(|process| !lives::is_alive(process.life))).await;
     assert!(left.has_ended());
     let first = driver.start().await.unwrap();
     assert_eq!(driver.alive(), Some(first));
@@ -166,7 +163,7 @@ async fn a_reboot_that_outlives_its_controller_is_waited_for_until_another_boot_
     let first = driver.start().await.unwrap();
     driver.note_end(driver.life(), true);
     let mut left = Left::new(&driver, Some(Step::Reboot), &reboot);
-    wait_for_line(&daemon);
+    until(|| runs(&daemon) > 0).await;
     assert_ne!(driver.clone().start().await.unwrap(), first);
     assert!(left.has_ended());
     assert_eq!((runs(&daemon), driver.life().unwrap().boot.as_deref()), (1, Some("2")));

@@ -171,7 +171,9 @@ impl Journal {
         file.sync_data()?;
         self.length += text.len() as u64;
         self.sequence = sequence;
-        records.iter().for_each(|record| self.kept.note(record));
+        for record in records {
+            self.kept.note(record);
+        }
         self.keep_short();
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The journal: what was decided, on disk before it is done.
 //!
 //! One record a line: checksum, sequence number, JSON; [`lines`] says what becomes of lines that are damaged, and
-//! [`file`] of a disk that refuses.
+//! [`mod@file`] of a disk that refuses.
 
 mod file;
 mod lines;
@@ -135,7 +135,9 @@ impl Standing {
     /// What stands at the end of these records.
     pub fn of(records: &[Record]) -> Self {
         let mut standing = Self::default();
-        records.iter().for_each(|record| standing.apply(record));
+        for record in records {
+            standing.apply(record);
+        }
         standing
     }
 

@@ -317,7 +317,7 @@ impl Fleet {
         match trouble.as_ref().filter(|_| trouble != self.trouble) {
             Some(error) => tracing::error!("{error}; it is tried again until it succeeds"),
             None if trouble.is_none() && self.trouble.is_some() => {
-                tracing::info!("what failed has succeeded")
+                tracing::info!("what failed has succeeded");
             }
             None => {}
         }
