@@ -186,7 +186,7 @@ fn an_interface_is_let_go_of_by_a_reload_and_taken_again_by_the_next_or_none_is(
     // A start that fails leaves nothing.
     write(&governed, &wrong);
     governed.start();
-    let stat = format!("/proc/{}/stat", governed.controller());
+    let stat = format!("/proc/{}/stat", governed.controller_pid().unwrap());
     eventually("it has ended", || fs::read_to_string(&stat).unwrap().contains(") Z "));
     assert_eq!(governed.end_controller(), Some(1), "{}", governed.output());
     let name = governed.service("").trim_end_matches('-').to_owned();
