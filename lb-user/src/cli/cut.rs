@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
+use super::out::say;
 use super::runtime;
 use crate::api::client;
 use crate::api::status::Cut;
@@ -34,10 +35,10 @@ impl CutArgs {
         let asked = runtime()?.block_on(client::post::<Cut>(&socket, "/v1/cut", LIMIT));
         let cut = asked.map_err(|error| super::not_done(&self.name, error))?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&cut)?);
+            say!("{}", serde_json::to_string_pretty(&cut)?);
         } else {
             let connections = if cut.flows == 1 { "connection" } else { "connections" };
-            println!("cut: {} {connections} on backend {}, which is restarted now", cut.flows, cut.backend);
+            say!("cut: {} {connections} on backend {}, which is restarted now", cut.flows, cut.backend);
         }
         Ok(ExitCode::SUCCESS)
     }

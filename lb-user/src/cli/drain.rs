@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::operate::{WaitArgs, Wish, print};
+use super::out::say;
 use crate::names::{BackendName, ServiceName};
 use crate::recovery::report::Outcome;
 
@@ -41,12 +42,12 @@ impl DrainArgs {
         let Some(done) = wish.ask()? else { return Ok(ExitCode::SUCCESS) };
         let (name, backend) = (&self.name, &self.backend);
         match &done.report {
-            _ if self.wait.json => println!("{}", serde_json::to_string_pretty(&done.report)?),
+            _ if self.wait.json => say!("{}", serde_json::to_string_pretty(&done.report)?),
             Some(report) => print(report),
-            None if self.wait.wait => println!("backend {backend} of {name} is held out"),
-            None => println!(
-                "begun; `baton wait {name} --backend {backend} --for state=maintenance` waits for it"
-            ),
+            None if self.wait.wait => say!("backend {backend} of {name} is held out"),
+            None => {
+                say!("begun; `baton wait {name} --backend {backend} --for state=maintenance` waits for it")
+            }
         }
         // Without a cycle there was nothing to drain.
         let held_out =

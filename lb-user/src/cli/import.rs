@@ -1,7 +1,6 @@
 //! `baton import`: the configuration of another balancer as one of Baton.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::out::{self, complain, say};
 use crate::config::is_interface;
 use crate::import::{Imported, Note, keepalived, ldirectord};
 
@@ -63,22 +63,21 @@ impl ImportArgs {
             From::Keepalived => keepalived,
         };
         let imported = import(&text, &name, &self.interfaces)?;
-        let mut out = io::stdout().lock();
         if let Some(path) = &self.output {
             write(path, &imported.config)?;
         }
         if self.json {
             let config = self.output.is_none().then_some(imported.config.as_str());
             let outcome = Outcome { services: imported.services, notes: &imported.notes, config };
-            writeln!(out, "{}", serde_json::to_string_pretty(&outcome)?)?;
+            say!("{}", serde_json::to_string_pretty(&outcome)?);
         } else if let Some(path) = &self.output {
             for note in &imported.notes {
-                writeln!(out, "{}", shown(&name, note))?;
+                say!("{}", shown(&name, note));
             }
-            writeln!(out, "{}: {}", path.display(), sum(&imported))?;
+            say!("{}: {}", path.display(), sum(&imported));
         } else {
-            out.write_all(imported.config.as_bytes())?;
-            eprintln!("{name}: {}", sum(&imported));
+            out::document(imported.config.as_bytes());
+            complain!("{name}: {}", sum(&imported));
         }
         Ok(ExitCode::SUCCESS)
     }

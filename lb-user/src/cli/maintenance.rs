@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::operate::{WaitArgs, Wish, print};
+use super::out::say;
 use crate::names::{BackendName, ServiceName};
 use crate::recovery::report::Report;
 
@@ -59,9 +60,9 @@ impl MaintenanceArgs {
         };
         let Some(done) = wish.ask()? else { return Ok(ExitCode::SUCCESS) };
         match &done.report {
-            _ if self.wait.json => println!("{}", serde_json::to_string_pretty(&done.report)?),
+            _ if self.wait.json => say!("{}", serde_json::to_string_pretty(&done.report)?),
             Some(report) => print(report),
-            None => println!("{}", self.said()),
+            None => say!("{}", self.said()),
         }
         // Without a report there was nothing to drain.
         let clean = done.report.as_deref().is_none_or(Report::is_clean);

@@ -18,6 +18,7 @@ mod load;
 mod maintenance;
 mod man;
 mod operate;
+mod out;
 mod pause;
 mod ready;
 mod rejuvenate;
@@ -134,16 +135,20 @@ pub fn run() -> ExitCode {
         Command::Man(args) => args.run(),
         Command::Shim(args) => Ok(args.run()),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("baton: {error:#}");
-        if error.is::<UsageError>() {
-            ExitCode::from(2)
-        } else if error.is::<TimedOut>() {
-            ExitCode::from(3)
-        } else {
-            ExitCode::FAILURE
-        }
-    })
+    out::finish(result.unwrap_or_else(|error| {
+        out::complain!("baton: {error:#}");
+        exit_code(&error)
+    }))
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<UsageError>() {
+        ExitCode::from(2)
+    } else if error.is::<TimedOut>() {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Logs go to standard error; `RUST_LOG` chooses what (default: info of Baton, warnings of the rest).

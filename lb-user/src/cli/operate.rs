@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
+use super::out::say;
 use super::{TimedOut, runtime};
 use crate::api::client::{self, ClientError};
 use crate::api::status::Done;
@@ -51,10 +52,10 @@ impl Wish<'_> {
             return Ok(Some(done));
         }
         if done.plan.is_empty() {
-            println!("nothing would change");
+            say!("nothing would change");
         }
         for step in &done.plan {
-            println!("would: {step}");
+            say!("would: {step}");
         }
         Ok(None)
     }
@@ -81,11 +82,11 @@ impl Wish<'_> {
 /// A report, for people.
 pub(super) fn print(report: &Report) {
     let seconds = |ms: u64| ms as f64 / 1000.0;
-    println!("rejuvenation {} of {} {}", report.cycle, report.service, report.outcome);
-    println!("  reason    {}", report.reason);
+    say!("rejuvenation {} of {} {}", report.cycle, report.service, report.outcome);
+    say!("  reason    {}", report.reason);
     let to = report.to.as_ref().map_or_else(|| "the others".to_owned(), ToString::to_string);
-    println!("  handover  {} -> {to}", report.from);
-    println!(
+    say!("  handover  {} -> {to}", report.from);
+    say!(
         "  flows     {} at the handover ({} awaiting a response), {} ended by themselves, {} cut",
         report.flows_at_handover.total(),
         report.flows_at_handover.awaiting_response,
@@ -95,23 +96,23 @@ pub(super) fn print(report: &Report) {
     for flow in &report.cut {
         let client =
             flow.client.map_or_else(|| "a client whose address is lost".to_owned(), |c| c.to_string());
-        println!("    cut {client} ({}, idle {:.1} s)", flow.state, seconds(flow.idle_ms));
+        say!("    cut {client} ({}, idle {:.1} s)", flow.state, seconds(flow.idle_ms));
     }
-    println!(
+    say!(
         "  time      drained in {:.1} s, {:.1} s in all",
         seconds(report.drain_ms),
         seconds(report.duration_ms)
     );
     if let (Some(before), Some(after)) = (report.proof.before, report.proof.after) {
-        println!("  proof     process {} is gone, process {} runs", before.pid, after.pid);
+        say!("  proof     process {} is gone, process {} runs", before.pid, after.pid);
     }
     if let Some(warm_up) = &report.warm_up {
-        println!("  warm-up   {warm_up}");
+        say!("  warm-up   {warm_up}");
     }
     for trouble in &report.troubles {
-        println!("  trouble   {trouble}");
+        say!("  trouble   {trouble}");
     }
     if let Some(detail) = &report.detail {
-        println!("  detail    {detail}");
+        say!("  detail    {detail}");
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::operate::Wish;
+use super::out::say;
 use crate::names::ServiceName;
 
 /// Stops automatic rejuvenations, until `baton resume`.
@@ -30,7 +31,7 @@ pub(super) struct ResumeArgs {
 impl PauseArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         ask(&self.name, "pause")?;
-        println!("service {}: no automatic rejuvenation until `baton resume {}`", self.name, self.name);
+        say!("service {}: no automatic rejuvenation until `baton resume {}`", self.name, self.name);
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -38,7 +39,7 @@ impl PauseArgs {
 impl ResumeArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         ask(&self.name, "resume")?;
-        println!("service {}: rejuvenations are left to the rules again", self.name);
+        say!("service {}: rejuvenations are left to the rules again", self.name);
         Ok(ExitCode::SUCCESS)
     }
 }

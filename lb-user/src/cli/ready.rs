@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::operate::Wish;
+use super::out::say;
 use crate::names::{BackendName, ServiceName};
 
 /// Takes back a backend that `baton drain` holds out, or ends its drain.
@@ -35,7 +36,7 @@ impl ReadyArgs {
             in_window: false,
         };
         if wish.ask()?.is_some() {
-            println!("backend {} of {} is no longer held out", self.backend, self.name);
+            say!("backend {} of {} is no longer held out", self.backend, self.name);
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::operate::{WaitArgs, Wish, print};
+use super::out::say;
 use crate::names::{BackendName, ServiceName};
 
 /// Hands new connections to the standby, lets the old backend finish what it has, and restarts it.
@@ -44,13 +45,13 @@ impl RejuvenateArgs {
         let Some(done) = wish.ask()? else { return Ok(ExitCode::SUCCESS) };
         let Some(report) = done.report else {
             match done.waits {
-                Some(waits) => println!("{waits}; it begins by itself, `baton status` shows how far it is"),
-                None => println!("begun; `baton events --follow` shows how it goes"),
+                Some(waits) => say!("{waits}; it begins by itself, `baton status` shows how far it is"),
+                None => say!("begun; `baton events --follow` shows how it goes"),
             }
             return Ok(ExitCode::SUCCESS);
         };
         if self.wait.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            say!("{}", serde_json::to_string_pretty(&report)?);
         } else {
             print(&report);
         }

@@ -7,6 +7,7 @@ use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
+use super::out::{complain, say};
 use super::runtime;
 use crate::api::client::{self, ClientError};
 use crate::api::status::{BackendStatus, ServiceStatus};
@@ -41,7 +42,7 @@ impl StatusArgs {
         }
         if self.quiet {
             for name in &services {
-                println!("{name}");
+                say!("{name}");
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -60,17 +61,15 @@ impl StatusArgs {
             return print_pid(service, backend);
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&found)?);
+            say!("{}", serde_json::to_string_pretty(&found)?);
         } else {
             found.iter().for_each(print);
             if found.is_empty() && orphans.is_empty() {
-                println!(
-                    "no service is up; `baton up --help` and `baton run --help` say how to bring one up"
-                );
+                say!("no service is up; `baton up --help` and `baton run --help` say how to bring one up");
             }
         }
         for name in &orphans {
-            eprintln!(
+            complain!(
                 "service {name}: no controller is running; its backends go on, and the same `baton up` or `baton run` \
                  adopts them (`baton down --name {name}` or `baton unload` removes them)"
             );
@@ -83,32 +82,35 @@ fn print_pid(service: &ServiceStatus, backend: &BackendName) -> Result<ExitCode>
     let known = service.backends.iter().find(|known| known.name == *backend);
     let Some(known) = known else { bail!("service {} has no backend `{backend}`", service.service) };
     let Some(pid) = known.pid else { bail!("no process of backend {backend} is known") };
-    println!("{pid}");
+    say!("{pid}");
     Ok(ExitCode::SUCCESS)
 }
 
 fn print(status: &ServiceStatus) {
     let controller = status.controller.unwrap_or_default();
-    println!(
+    say!(
         "{} at {}: {} rejuvenations, {} handovers, controller {controller}",
-        status.service, status.vip, status.rejuvenations, status.epoch
+        status.service,
+        status.vip,
+        status.rejuvenations,
+        status.epoch
     );
     if status.paused {
-        println!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
+        say!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
     }
     if status.maintenance {
-        println!("  maintenance: no automatic action until `baton maintenance {} off`", status.service);
+        say!("  maintenance: no automatic action until `baton maintenance {} off`", status.service);
     }
     if let Some(waits) = &status.waits {
-        println!("  {waits}");
+        say!("  {waits}");
     }
     match &status.window {
-        Some(window) if window.open => println!("  window: rules may rejuvenate until {}", window.changes),
-        Some(window) => println!("  window: rules may rejuvenate from {} on", window.changes),
+        Some(window) if window.open => say!("  window: rules may rejuvenate until {}", window.changes),
+        Some(window) => say!("  window: rules may rejuvenate from {} on", window.changes),
         None => {}
     }
     if let Some(activity) = &status.activity {
-        println!("  {activity}");
+        say!("  {activity}");
     }
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header([
@@ -131,11 +133,11 @@ fn print(status: &ServiceStatus) {
     for backend in &status.backends {
         table.add_row(row(backend));
     }
-    println!("{table}");
+    say!("{table}");
     for note in status.backends.iter().filter_map(note) {
-        println!("  {note}");
+        say!("  {note}");
     }
-    println!();
+    say!();
 }
 
 /// What is to be said of a backend beyond its line.
