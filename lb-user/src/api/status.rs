@@ -141,6 +141,9 @@ pub struct Done {
     /// What it waits for before it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
+    /// What was cut, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
 }
 
 impl Done {
@@ -157,4 +160,6 @@ pub struct Cut {
     pub backend: BackendName,
     /// Flows that were open there.
     pub flows: u64,
+    /// What becomes of the backend, as the end of a sentence about it.
+    pub then: String,
 }

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::runtime::Runtime;
 use crate::api::server::{How, Operated, Verb};
-use crate::api::status::Done;
+use crate::api::status::{Cut, Done};
 use crate::clock::Now;
 use crate::recovery::{Input, Output, RequestId};
 
@@ -17,7 +17,11 @@ impl Runtime {
             let _ = answer.send(Err(why));
             return;
         }
-        let input = input(verb, request);
+        let Some(input) = input(verb, request) else {
+            // Whoever asked may have gone.
+            let _ = answer.send(self.cut(how.dry_run));
+            return;
+        };
         if how.dry_run {
             // Whoever asked may have gone.
             let _ = answer.send(self.rehearse(&input));
@@ -48,6 +52,25 @@ impl Runtime {
         })
     }
 
+    /// Ends the drain that is under way: what is open when the backend is stopped is cut.
+    fn cut(&mut self, dry_run: bool) -> Operated {
+        let Some(backend) = self.coordinator.draining_backend().cloned() else {
+            return Err("nothing drains, so there is nothing to cut".into());
+        };
+        let then = self.coordinator.after_cut(&backend);
+        if dry_run {
+            let flows = self.open_flows(&backend).len();
+            let plan = vec![format!("cut {flows} connections on backend {backend}, {then}")];
+            return Ok(Done { plan, ..Done::default() });
+        }
+        let flows = self.refuse_flows(&backend) as u64;
+        tracing::info!(%backend, flows, "the operator ends the drain");
+        self.step(&Input::Cut);
+        self.parts.plane.forget_counts();
+        self.report_flows();
+        Ok(Done { cut: Some(Cut { backend, flows, then }), ..Done::default() })
+    }
+
     /// What a step would do at this moment, without doing it.
     fn rehearse(&self, input: &Input) -> Operated {
         let (mut rehearsed, now) = (self.coordinator.clone(), Now::read());
@@ -67,13 +90,15 @@ impl Runtime {
     }
 }
 
-fn input(verb: Verb, request: RequestId) -> Input {
-    match verb {
+/// What a verb is to the coordinator; a cut takes the flow table, too.
+fn input(verb: Verb, request: RequestId) -> Option<Input> {
+    Some(match verb {
         Verb::Rejuvenate { backend, in_window } => Input::Rejuvenate { request, backend, in_window },
         Verb::Drain(backend) => Input::Drain { request, backend },
         Verb::Ready(backend) => Input::Ready { request, backend },
         Verb::Pause => Input::Pause { request },
         Verb::Resume => Input::Resume { request },
         Verb::Maintenance(on) => Input::Maintenance { request, on },
-    }
+        Verb::Cut => return None,
+    })
 }

@@ -17,7 +17,7 @@ use super::parts::Parts;
 use super::tasks::{self, Reporter};
 use super::watch::{Advice, Seen};
 use crate::api::server::{Command, Operated, Served};
-use crate::api::status::{Cut, Done};
+use crate::api::status::Done;
 use crate::check::Paces;
 use crate::clock::Now;
 use crate::config;
@@ -341,23 +341,9 @@ impl Runtime {
         match command {
             // Whoever asked may have gone.
             Command::Status(answer) => drop(answer.send(self.status())),
-            Command::Cut(answer) => drop(answer.send(self.cut())),
             Command::Events(answer) => drop(answer.send(self.history.follow())),
             Command::Operate { verb, how, answer } => self.operate(verb, how, answer),
         }
-    }
-
-    /// Ends the drain that is under way: what is open when the backend is stopped is cut.
-    fn cut(&mut self) -> Result<Cut, String> {
-        let Some(backend) = self.coordinator.draining_backend().cloned() else {
-            return Err("nothing drains, so there is nothing to cut".into());
-        };
-        let flows = self.refuse_flows(&backend) as u64;
-        tracing::info!(%backend, flows, "the operator ends the drain");
-        self.step(&Input::Cut);
-        self.parts.plane.forget_counts();
-        self.report_flows();
-        Ok(Cut { backend, flows })
     }
 }
 

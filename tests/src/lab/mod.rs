@@ -209,8 +209,10 @@ impl Lab {
     /// `baton rejuvenate --wait --json`: the exit code and the report, or what it said instead.
     pub fn rejuvenate(&self) -> (Option<i32>, Result<Value, String>) {
         let output = self.baton(&["rejuvenate", &self.name, "--wait", "--json"]);
-        let report = serde_json::from_slice(&output.stdout);
-        (output.status.code(), report.map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned()))
+        let mut document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let report = document.get_mut("report").map(Value::take).filter(|report| !report.is_null());
+        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), report.ok_or_else(said))
     }
 
     /// The service in `baton status --json`; null while no controller answers.
