@@ -38,6 +38,9 @@ pub struct ServiceStatus {
     pub window: Option<WindowStatus>,
     /// What is going on beyond serving, such as a drain and how far it is.
     pub activity: Option<String>,
+    /// What hooks think about or have refused, and when.
+    #[serde(default)]
+    pub hooks: Vec<String>,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
     /// Packets by reason ([`lb_common::Reason`]), those that were never met left out.

@@ -112,6 +112,9 @@ fn print(status: &ServiceStatus) {
     if let Some(activity) = &status.activity {
         say!("  {activity}");
     }
+    for line in &status.hooks {
+        say!("  {line}");
+    }
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header([
         "  backend",

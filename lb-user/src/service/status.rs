@@ -27,6 +27,7 @@ impl Runtime {
             epoch: self.coordinator.steering().epoch,
             rejuvenations: self.coordinator.cycles(),
             activity: self.coordinator.activity(now),
+            hooks: self.coordinator.objections(now),
             paused: self.coordinator.is_paused(),
             maintenance: self.coordinator.is_in_maintenance(),
             waits: self.coordinator.waits().map(str::to_owned),
