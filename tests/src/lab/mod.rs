@@ -10,6 +10,7 @@ mod leftovers;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -150,6 +151,12 @@ impl Lab {
     fn start(&mut self) {
         self.starts += 1;
         let output = File::create(self.output_file()).unwrap();
+        self.start_into(output);
+    }
+
+    /// Starts the controller again with the same command line; what it prints and logs goes there.
+    pub fn start_into(&mut self, output: impl Into<OwnedFd>) {
+        let output = output.into();
         let mut command = Command::new(baton());
         command
             .args(&self.command_line)
