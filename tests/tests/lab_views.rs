@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use baton::net::netns::run_in;
 use baton_tests::lab::{Lab, baton, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 fn text(output: &[u8]) -> String {
@@ -154,4 +156,34 @@ fn a_reader_that_has_gone_is_a_good_end_of_every_command() {
     let output = run_in(lab.netns(), || command.output()).unwrap().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("standard output cannot be written"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_controller_that_does_not_answer_hides_no_other_service() {
+    let mut first = Lab::new();
+    first.up_healthy(&[]);
+    let mut second = first.beside();
+    second.up_healthy(&[]);
+    let mut third = first.beside();
+    third.up_healthy(&[]);
+    third.kill_controller();
+    let stopped = Pid::from_raw(second.controller().cast_signed());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    let (shown, listed) = (first.baton(&["status"]), first.baton(&["status", "--json"]));
+    kill(stopped, Signal::SIGCONT).unwrap();
+    assert_eq!((shown.status.code(), listed.status.code()), (Some(1), Some(1)));
+    assert!(text(&shown.stdout).contains(&format!("{} at ", first.name())), "{}", text(&shown.stdout));
+    let all: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let entry =
+        |lab: &Lab| all.as_array().unwrap().iter().find(|entry| entry["service"] == lab.name()).unwrap();
+    assert_eq!(entry(&first)["backends"].as_array().map(Vec::len), Some(2), "{all:#}");
+    for (lab, why) in [(&second, "did not answer in time"), (&third, "no controller is running")] {
+        let error = entry(lab)["error"].as_str().unwrap_or_default();
+        assert!(error.contains(why) && entry(lab)["backends"].is_null(), "{all:#}");
+        assert!(
+            text(&shown.stderr).contains(&format!("service {}: {error}", lab.name())),
+            "{}",
+            text(&shown.stderr)
+        );
+    }
 }

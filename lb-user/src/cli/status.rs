@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use futures::future::join_all;
+use serde::Serialize;
 
 use super::out::{complain, say};
 use super::runtime;
@@ -17,12 +19,15 @@ use crate::paths::Roots;
 use crate::service;
 
 /// Shows services, their backends and flows.
+///
+/// Exit code 1 if a service is there whose controller does not run or does not answer; the others are shown all the
+/// same.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// Only this service.
     #[arg(long)]
     name: Option<ServiceName>,
-    /// Print a JSON array, one object a service.
+    /// Print a JSON array, one object a service; one whose controller says nothing has `service` and `error` alone.
     #[arg(long)]
     json: bool,
     /// Print only the names of services, a line each, whether or not a controller runs.
@@ -47,35 +52,47 @@ impl StatusArgs {
             return Ok(ExitCode::SUCCESS);
         }
         let wanted = services.iter().filter(|name| self.name.as_ref().is_none_or(|only| only == *name));
-        let mut found = Vec::new();
-        let mut orphans = Vec::new();
-        for name in wanted {
-            let asked = runtime()?.block_on(client::get(&roots.service(name).socket(), "/v1/status"));
-            match asked {
-                Ok(status) => found.push(status),
-                Err(ClientError::NotRunning) => orphans.push(name),
-                Err(error) => bail!("service {name}: {error}"),
-            }
-        }
-        if let (Some(backend), Some(service)) = (&self.pid, found.first()) {
+        let entries = runtime()?.block_on(join_all(wanted.map(|name| entry(&roots, name))));
+        let is_whole = !entries.iter().any(|entry| matches!(entry, Entry::Silent { .. }));
+        if let (Some(backend), Some(Entry::Known(service))) = (&self.pid, entries.first()) {
             return print_pid(service, backend);
         }
         if self.json {
-            say!("{}", serde_json::to_string_pretty(&found)?);
-        } else {
-            found.iter().for_each(print);
-            if found.is_empty() && orphans.is_empty() {
-                say!("no service is up; `baton up --help` and `baton run --help` say how to bring one up");
+            say!("{}", serde_json::to_string_pretty(&entries)?);
+        } else if entries.is_empty() {
+            say!("no service is up; `baton up --help` and `baton run --help` say how to bring one up");
+        }
+        for entry in &entries {
+            match entry {
+                Entry::Known(status) if !self.json => print(status),
+                Entry::Known(_) => {}
+                Entry::Silent { service, error } => complain!("service {service}: {error}"),
             }
         }
-        for name in &orphans {
-            complain!(
-                "service {name}: no controller is running; its backends go on, and the same `baton up` or `baton run` \
-                 adopts them (`baton down --name {name}` or `baton unload` removes them)"
-            );
-        }
-        Ok(if orphans.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// What there is to be shown of a service.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    /// Its controller has answered.
+    Known(Box<ServiceStatus>),
+    /// Nothing is known, and why; others are shown all the same.
+    Silent { service: ServiceName, error: String },
+}
+
+async fn entry(roots: &Roots, name: &ServiceName) -> Entry {
+    let error = match client::get(&roots.service(name).socket(), "/v1/status").await {
+        Ok(status) => return Entry::Known(Box::new(status)),
+        Err(ClientError::NotRunning) => format!(
+            "no controller is running; its backends go on, and the same `baton up` or `baton run` adopts them \
+             (`baton down --name {name}` or `baton unload` removes them)"
+        ),
+        Err(error) => error.to_string(),
+    };
+    Entry::Silent { service: name.clone(), error }
 }
 
 fn print_pid(service: &ServiceStatus, backend: &BackendName) -> Result<ExitCode> {

@@ -226,7 +226,7 @@ impl Lab {
     pub fn status(&self) -> Value {
         let output = self.baton(&["status", "--name", &self.name, "--json"]);
         let mut all: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        all.get_mut(0).map(Value::take).unwrap_or_default()
+        all.get_mut(0).map(Value::take).filter(|found| found["error"].is_null()).unwrap_or_default()
     }
 
     /// The states of both backends.
