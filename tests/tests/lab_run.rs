@@ -174,6 +174,13 @@ fn a_reload_adds_changes_and_removes_services_and_leaves_the_others_alone() {
     assert!(refused.contains("vip"), "{refused}");
     governed.until_ready(1);
 
+    // A file that was cut off takes nothing away.
+    governed.configure(&[]);
+    let refused = governed.reload().unwrap_err();
+    assert!(refused.contains("has no service") && refused.contains(&governed.service("shop")), "{refused}");
+    assert!(refused.contains("baton unload"), "{refused}");
+    governed.until_ready(1);
+
     // Another service beside it, whose backends are others.
     let other = governed.describe_at("other", elsewhere, "").replace(":8080\"", ":8081\"");
     let manual = other
