@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::import::{Imported, Note, keepalived, ldirectord};
 /// Makes a `baton.toml` of another balancer's configuration, with a note for all that has no equivalent.
 ///
 /// What is printed passes `baton config check`; notes stand in it as comments, with the line of the old file.
-/// Exit code 0 with or without notes, 1 if the file cannot be read.
+/// Exit code 0 with or without notes, 1 if the file cannot be read or no service comes of it.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
     /// Whose configuration it is.
@@ -63,6 +63,9 @@ impl ImportArgs {
             From::Keepalived => keepalived,
         };
         let imported = import(&text, &name, &self.interfaces)?;
+        if imported.services == 0 {
+            return self.nothing(&name, &imported);
+        }
         if let Some(path) = &self.output {
             write(path, &imported.config)?;
         }
@@ -80,6 +83,21 @@ impl ImportArgs {
             complain!("{name}: {}", sum(&imported));
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl ImportArgs {
+    /// What no service came of was probably no such file.
+    fn nothing(&self, name: &str, imported: &Imported) -> Result<ExitCode> {
+        if self.json {
+            let outcome = Outcome { services: 0, notes: &imported.notes, config: None };
+            say!("{}", serde_json::to_string_pretty(&outcome)?);
+        } else {
+            for note in &imported.notes {
+                complain!("{}", shown(name, note));
+            }
+        }
+        bail!("{name}: no service comes of it, so nothing was written: is it the right file?");
     }
 }
 
