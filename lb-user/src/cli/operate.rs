@@ -17,6 +17,7 @@ use crate::api::client::{self, ClientError};
 use crate::api::status::{Cut, Done};
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
+use crate::recovery::Instance;
 use crate::recovery::report::Report;
 
 /// A controller that is not told to wait answers at once.
@@ -212,7 +213,9 @@ fn print(report: &Report) {
         seconds(report.drain_ms),
         seconds(report.duration_ms)
     );
-    if let (Some(before), Some(after)) = (report.proof.before, report.proof.after) {
+    // A life without a process that is known has the steps' own proofs.
+    let known = |life: Option<Instance>| life.filter(|life| life.is_known());
+    if let (Some(before), Some(after)) = (known(report.proof.before), known(report.proof.after)) {
         say!("  proof     process {} is gone, process {} runs", before.pid, after.pid);
     }
     if let Some(warm_up) = &report.warm_up {
