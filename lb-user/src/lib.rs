@@ -16,6 +16,7 @@ pub mod import;
 pub mod load;
 pub mod names;
 pub mod net;
+mod outlet;
 pub mod paths;
 mod post;
 pub mod probe;

@@ -200,9 +200,26 @@ impl Ended {
     }
 }
 
+/// What a program wrote, so that it does nothing to a terminal: all but plain text and ends of lines is escaped.
+pub(crate) fn harmless(output: &[u8]) -> String {
+    let mut shown = String::new();
+    for chunk in output.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' | '\t' | '"' | '\'' | '\\' => shown.push(c),
+                // Half of the ends of lines of another world.
+                '\r' => {}
+                c => shown.extend(c.escape_debug()),
+            }
+        }
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    shown
+}
+
 /// The last lines of what a program wrote.
 pub(crate) fn last_words(output: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(output);
+    let text = harmless(output);
     let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let skipped = lines.len().saturating_sub(QUOTED_LINES);
     lines.into_iter().skip(skipped).map(str::to_owned).collect()
@@ -212,7 +229,7 @@ pub(crate) fn last_words(output: &[u8]) -> Vec<String> {
 pub(crate) fn last_lines(path: &Path, count: usize) -> Vec<String> {
     let bytes = fs::read(path).unwrap_or_default();
     let (_, end) = bytes.split_at(bytes.len().saturating_sub(TAIL_BYTES));
-    let text = String::from_utf8_lossy(end);
+    let text = harmless(end);
     let lines: Vec<_> = text.lines().collect();
     let skipped = lines.len().saturating_sub(count);
     lines.into_iter().skip(skipped).map(str::to_owned).collect()
@@ -364,5 +381,12 @@ mod tests {
     fn the_last_words_are_the_last_lines_that_say_something() {
         assert_eq!(last_words(b"a\nb\n\nc  \nd\n"), ["b", "c", "d"]);
         assert_eq!(last_words(b""), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_program_wrote_does_nothing_to_a_terminal() {
+        let said = last_words("{\"a\": 1}\r\n\x1b]0;title\x07\x1b[2J\u{9b}31mred\u{202e}\tfür\n".as_bytes());
+        assert_eq!(said, ["{\"a\": 1}", r"\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31mred\u{202e}	für"]);
+        assert_eq!(last_words(b"\xff\x1b"), [r"\xff\u{1b}"]);
     }
 }

@@ -71,6 +71,28 @@ fn a_host_that_tls_cannot_name_is_left_out() {
 }
 
 #[test]
+fn an_address_of_ipv4_that_is_written_as_ipv6_is_one_of_ipv4() {
+    let text = "virtual_server ::ffff:192.0.2.1 80 {\n protocol TCP\n real_server ::ffff:10.0.0.1 80 {\n }\n real_server \
+                10.0.0.2 80 {\n }\n}\n";
+    let service = used(&keepalived(text, "k.conf", &[]).unwrap()).config.services.remove(0);
+    assert_eq!(service.vip.to_string(), "192.0.2.1:80");
+    assert_eq!(service.backends.len(), 2);
+}
+
+#[test]
+fn ports_of_ldirectord_may_be_names() {
+    let text = "virtual=192.0.2.1:http\n\treal=10.0.0.1:http masq\n\treal=10.0.0.2:no-such-port masq\n";
+    let imported = ldirectord(text, "a.cf", &[]).unwrap();
+    if Path::new("/etc/services").exists() {
+        let service = used(&imported).config.services.remove(0);
+        assert_eq!((service.vip.port(), service.backends.len()), (80, 1));
+        assert!(imported.notes.iter().any(|note| note.line == 3), "{:?}", imported.notes);
+    } else {
+        assert!(imported.notes.iter().any(|note| note.line == 1), "{:?}", imported.notes);
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_named_with_its_line() {
     let line = |result: Result<Imported, ImportError>| result.unwrap_err().to_string();
     let said = line(ldirectord("autoreload=yes\nvirtual 10.0.0.1:80\n", "a.cf", &[]));

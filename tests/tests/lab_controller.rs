@@ -1,12 +1,17 @@
 //! The controller may die at any time: what it keeps serving goes on, and the next one takes it up.
 
 use std::fs;
+use std::io::pipe;
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
 use baton::load::Executions;
 use baton::net::netns::run_in;
 use baton_tests::lab::{Lab, eventually, leftovers};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const MIXED: [&str; 2] = [
@@ -95,4 +100,31 @@ fn the_commands_output_is_shown_with_the_backends_names() {
         eventually("its output is shown", || lab.output().contains(&line));
     }
     assert!(fs::read_to_string(lab.file("controller-1")).unwrap().contains("is up"));
+}
+
+#[test]
+fn a_reader_who_never_reads_holds_up_nothing() {
+    let mut lab = Lab::new();
+    let chatter = "(while :; do printf '%4000s\\n' x; sleep 0.02; done) & exec python3 -m http.server 8080";
+    lab.up(&[], &["sh", "-c", chatter]);
+    lab.kill_controller();
+    let (reader, writer) = pipe().unwrap();
+    let full = writer.try_clone().unwrap();
+    lab.start_into(writer);
+    eventually("the pipe is full", || {
+        let mut ends = [PollFd::new(full.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut ends, PollTimeout::ZERO).unwrap() == 0 && lab.states().len() == 2
+    });
+    eventually("both stand", || {
+        let mut states = lab.states();
+        states.sort();
+        states == ["active", "standby"]
+    });
+    let dead = lab.backend("active");
+    kill(Pid::from_raw(i32::try_from(dead["pid"].as_i64().unwrap()).unwrap()), Signal::SIGKILL).unwrap();
+    eventually("the death is answered", || {
+        lab.states().contains(&"active".to_owned()) && lab.backend("active")["name"] != dead["name"]
+    });
+    assert_eq!(lab.end_controller(), Some(0), "it ends when it is told to");
+    drop(reader);
 }

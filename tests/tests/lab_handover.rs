@@ -61,7 +61,7 @@ fn an_operator_cuts_what_is_still_open_and_its_client_learns_at_once() {
         let cut = lab.baton(&["cut", lab.name(), "--json"]);
         assert!(cut.status.success(), "{}", String::from_utf8_lossy(&cut.stderr));
         let cut: serde_json::Value = serde_json::from_slice(&cut.stdout).unwrap();
-        assert_eq!(cut["flows"], 1, "{cut:#}");
+        assert_eq!(cut["cut"]["flows"], 1, "{cut:#}");
         let lost = old.get("/free").unwrap_err();
         assert_eq!(lost.kind(), std::io::ErrorKind::ConnectionReset, "{lost}");
         let (code, report) = rejuvenation.join().unwrap();

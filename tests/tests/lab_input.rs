@@ -1,5 +1,6 @@
 //! Wrong use and wrong surroundings: each with a message that names the cause and the remedy.
 
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -117,9 +118,9 @@ fn an_ordinary_user_is_told_to_use_sudo() {
     // The binary is copied where everyone may read it.
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("baton");
-    std::fs::copy(baton(), &copy).unwrap();
+    fs::copy(baton(), &copy).unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(directory.path(), open).unwrap();
+    fs::set_permissions(directory.path(), open).unwrap();
     let nobody = 65534;
     for words in [&["up", "--vip", "10.77.0.1:80", "--", "true"][..], &["down", "--name", "x"]] {
         let output = Command::new(&copy).args(words).uid(nobody).gid(nobody).output().unwrap();
@@ -127,4 +128,19 @@ fn an_ordinary_user_is_told_to_use_sudo() {
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("needs root: run it with sudo"), "{stderr}");
     }
+}
+
+#[test]
+fn an_import_that_no_service_comes_of_fails_and_writes_nothing() {
+    let lab = Lab::new();
+    let (old, new) = (lab.file("old"), lab.file("new"));
+    fs::write(&old, "global_defs {\n router_id LVS\n}\n").unwrap();
+    let words = ["import", "keepalived", old.to_str().unwrap(), "--output", new.to_str().unwrap()];
+    for words in [&words[..], &words[..3], &[&words[..3], &["--json"]].concat()] {
+        let output = lab.baton(words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("no service comes of it"), "{stderr}");
+    }
+    assert!(!new.exists());
 }

@@ -111,6 +111,16 @@ fn a_hook_keeps_a_rejuvenation_from_beginning_until_it_agrees() {
     governed.up(&[text]);
     let active = governed.backends_in("shop", "active");
 
+    let begun = governed.baton(&["rejuvenate", &governed.service("shop")]);
+    let said = String::from_utf8_lossy(&begun.stdout).into_owned();
+    assert!(begun.status.success() && said.contains("waits: for its hooks, which may refuse"), "{said}");
+    eventually("the veto is seen", || {
+        let shown = governed.baton(&["status", "--name", &governed.service("shop")]);
+        String::from_utf8_lossy(&shown.stdout).contains("hooks (before-handover): ")
+            && governed.status()[0]["hooks"][0]
+                .as_str()
+                .is_some_and(|why| why.contains("exit status 1: not now"))
+    });
     let why = refusal(&governed, "shop");
     assert!(
         why.contains("vetoed by a hook (before-handover)") && why.contains("exit status 1: not now"),

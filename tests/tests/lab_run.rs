@@ -174,6 +174,13 @@ fn a_reload_adds_changes_and_removes_services_and_leaves_the_others_alone() {
     assert!(refused.contains("vip"), "{refused}");
     governed.until_ready(1);
 
+    // A file that was cut off takes nothing away.
+    governed.configure(&[]);
+    let refused = governed.reload().unwrap_err();
+    assert!(refused.contains("has no service") && refused.contains(&governed.service("shop")), "{refused}");
+    assert!(refused.contains("baton unload"), "{refused}");
+    governed.until_ready(1);
+
     // Another service beside it, whose backends are others.
     let other = governed.describe_at("other", elsewhere, "").replace(":8080\"", ":8081\"");
     let manual = other
@@ -203,6 +210,10 @@ fn a_reload_adds_changes_and_removes_services_and_leaves_the_others_alone() {
     governed.signal(Signal::SIGHUP);
     eventually("the other has gone", || governed.status().len() == 1);
     governed.until_ready(1);
+    // How long they have run is known, though their commands are not Baton's own.
+    for backend in governed.status()[0]["backends"].as_array().unwrap() {
+        assert!(backend["started_unix_ms"].is_u64(), "{backend:#}");
+    }
     let report = governed.rejuvenate("shop", None);
     assert_eq!(report["outcome"], "completed", "{report:#}");
     assert_nothing_lost(&requests.end(), 2);
@@ -283,7 +294,7 @@ fn processes_of_the_file_run_in_namespaces_of_their_own_as_a_pool_that_is_rejuve
 
     // Removed, the service drains first: who is connected stays, and nobody else gets in.
     let connection = governed.client(0).connect(vip);
-    governed.configure(&[]);
+    governed.configure(&[governed.describe_at("other", "10.77.0.9:80".parse().unwrap(), "")]);
     governed.reload().unwrap();
     let more = governed.client(0).run(|| TcpStream::connect_timeout(&vip, Duration::from_millis(500)));
     assert!(more.is_err(), "a new connection to a service that leaves");

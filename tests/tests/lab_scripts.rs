@@ -90,6 +90,23 @@ fn a_backend_is_renewed_after_its_memory_has_been_kept() {
 }
 
 #[test]
+fn a_backend_that_does_not_end_when_it_is_told_to_is_killed() {
+    let mut lab = Lab::new();
+    lab.up(&[], &["sh", "-c", "trap '' TERM; python3 -m http.server 8080 & while :; do sleep 1; done"]);
+    let standby = lab.backend("standby");
+    let (name, kept) = (standby["name"].as_str().unwrap(), lab.file("kept"));
+    let arguments = [lab.name(), name, kept.to_str().unwrap()];
+    let output =
+        script(&lab, "rejuvenate-with-dump", &arguments, &[("BATON_DUMP", "true"), ("BATON_TIMEOUT", "3s")]);
+    assert!(said(&output).contains("does not end in 3s; it is killed"), "{}", said(&output));
+    eventually("it is renewed", || {
+        lab.states().contains(&"standby".to_owned()) && lab.backend("standby")["pid"] != standby["pid"]
+    });
+    let wrong = script(&lab, "rejuvenate-with-dump", &arguments, &[("BATON_TIMEOUT", "soon")]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", said(&wrong));
+}
+
+#[test]
 fn units_name_what_is_there() {
     let unit = fs::read_to_string(scripts().join("baton.service")).unwrap();
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/baton ")).unwrap();

@@ -5,10 +5,18 @@ use std::thread;
 use std::time::Duration;
 
 use baton_tests::lab::{Lab, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
 
 fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
+}
+
+/// What `--json` printed: one document, whatever the exit code.
+fn document(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(output)))
 }
 
 /// The name of the backend in this state.
@@ -39,7 +47,7 @@ fn a_drained_backend_is_held_out_with_its_process_until_it_is_taken_back() {
         drop(old);
         let drain = drain.join().unwrap();
         assert_eq!(code(&drain), Some(0), "{}", said(&drain));
-        let report: serde_json::Value = serde_json::from_slice(&drain.stdout).unwrap();
+        let report = &document(&drain)["report"];
         assert_eq!((&report["outcome"], &report["flows_finished"]), (&"held_out".into(), &1.into()));
     });
     assert_eq!(&lab.backend("maintenance")["pid"], pid, "it was not restarted");
@@ -120,4 +128,95 @@ fn one_backend_may_be_named_and_wrong_words_are_told_apart() {
         assert_eq!(code(&output), Some(expected), "{words:?}: {}", said(&output));
         assert!(said(&output).contains(text), "{words:?}: {}", said(&output));
     }
+}
+
+/// The verbs that change nothing when they are rehearsed, with what they need.
+fn verbs<'a>(lab: &'a Lab, standby: &'a str) -> [Vec<&'a str>; 6] {
+    let name = lab.name();
+    [
+        vec!["rejuvenate", name],
+        vec!["drain", name, standby],
+        vec!["pause", name],
+        vec!["resume", name],
+        vec!["maintenance", name, "on"],
+        vec!["maintenance", name, "on", "--backend", standby],
+    ]
+}
+
+#[test]
+fn every_verb_is_rehearsed_in_one_document_and_its_flags_mean_the_same() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let standby = named(&lab, "standby");
+    for verb in verbs(&lab, &standby) {
+        let planned = lab.baton(&[&verb[..], &["--dry-run", "--json"]].concat());
+        assert_eq!(code(&planned), Some(0), "{verb:?}: {}", said(&planned));
+        let planned = document(&planned);
+        assert_eq!(planned["result"], "planned", "{verb:?}: {planned:#}");
+        assert_eq!(planned["service"], lab.name(), "{planned:#}");
+        let steps = planned["plan"].as_array().unwrap();
+        assert_eq!(steps.is_empty(), verb[0] == "resume", "{verb:?}: {planned:#}");
+    }
+    let name = lab.name();
+    for verb in [&["ready", name, &standby][..], &["cut", name]]
+        .into_iter()
+        .map(<[&str]>::to_vec)
+        .chain(verbs(&lab, &standby))
+    {
+        for flags in [&["--timeout", "5s"][..], &["--wait", "--dry-run"]] {
+            let wrong = lab.baton(&[&verb[..], flags].concat());
+            assert_eq!(code(&wrong), Some(2), "{verb:?} {flags:?}: {}", said(&wrong));
+        }
+    }
+    // What is refused is a document, too, and says on standard error why.
+    for (verb, why) in [(&["ready", name, &standby][..], "not held out"), (&["cut", name], "nothing drains")]
+    {
+        for flags in [&["--json"][..], &["--json", "--dry-run"]] {
+            let refused = lab.baton(&[verb, flags].concat());
+            assert_eq!(code(&refused), Some(1), "{verb:?}: {}", said(&refused));
+            let message = document(&refused)["message"].as_str().unwrap().to_owned();
+            assert_eq!(document(&refused)["result"], "refused");
+            assert!(message.contains(why), "{message}");
+            assert!(String::from_utf8_lossy(&refused.stderr).contains(&message), "{}", said(&refused));
+        }
+    }
+    assert_eq!((&lab.status()["paused"], &lab.status()["maintenance"]), (&false.into(), &false.into()));
+}
+
+#[test]
+fn every_verb_waits_for_what_its_operator_expects() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let (name, standby) = (lab.name().to_owned(), named(&lab, "standby"));
+    let done = |words: &[&str]| {
+        let output = lab.baton(&[words, &["--wait", "--timeout", "20s", "--json"]].concat());
+        assert_eq!(code(&output), Some(0), "{words:?}: {}", said(&output));
+        let document = document(&output);
+        assert_eq!(document["result"], "done", "{words:?}: {document:#}");
+        document
+    };
+    done(&["pause", &name]);
+    assert_eq!(lab.status()["paused"], true);
+    done(&["resume", &name]);
+    done(&["drain", &name, &standby]);
+    assert_eq!(named(&lab, "maintenance"), standby);
+    let late = lab.baton(&["wait", &name, "--for", "standby-ready", "--timeout", "100ms", "--json"]);
+    assert_eq!((code(&late), &document(&late)["result"]), (Some(3), &"timed_out".into()));
+    // Who has died while it was held out is started, and that is waited for.
+    let pid = lab.backend("maintenance")["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+    eventually("it is dead", || lab.backend("maintenance")["pid"].is_null());
+    done(&["ready", &name, &standby]);
+    assert_eq!(named(&lab, "standby"), standby);
+    let mut old = lab.connect();
+    old.get("/free").unwrap();
+    let active = named(&lab, "active");
+    let begun = lab.baton(&["rejuvenate", &name, "--json"]);
+    assert_eq!((code(&begun), &document(&begun)["result"]), (Some(0), &"begun".into()));
+    let planned = document(&lab.baton(&["cut", &name, "--dry-run", "--json"]));
+    assert_eq!(planned["plan"][0], format!("cut 1 connections on backend {active}, which is restarted now"));
+    assert_eq!(named(&lab, "draining"), active, "it was not cut yet");
+    let cut = done(&["cut", &name]);
+    assert_eq!((&cut["cut"]["flows"], &cut["cut"]["backend"]), (&1.into(), &active.into()), "{cut:#}");
+    assert!(!lab.states().iter().any(|state| state.starts_with("drain")), "{:?}", lab.states());
 }

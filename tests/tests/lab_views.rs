@@ -1,8 +1,13 @@
 //! `baton flows` and `baton explain` on a service that runs, beside its controller and after it.
 
-use std::process::Output;
+use std::fs;
+use std::io::pipe;
+use std::process::{Command, Output, Stdio};
 
-use baton_tests::lab::{Lab, eventually};
+use baton::net::netns::run_in;
+use baton_tests::lab::{Lab, baton, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 fn text(output: &[u8]) -> String {
@@ -107,4 +112,78 @@ fn what_is_not_there_is_wrong_use_and_the_message_names_what_is() {
     let output = lab.baton(&["explain", "--service", lab.name(), "--from", "[fd00::1]:40001"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("one is IPv4"), "{}", text(&output.stderr));
+}
+
+/// Runs `baton` with nobody at the other end of its standard output.
+fn unread(lab: &Lab, words: &[&str]) -> Output {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(baton());
+    command.args(words).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    run_in(lab.netns(), || command.spawn().unwrap().wait_with_output()).unwrap().unwrap()
+}
+
+#[test]
+fn a_reader_that_has_gone_is_a_good_end_of_every_command() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let config = lab.file("baton.toml");
+    fs::write(&config, lab.baton(&["config", "example"]).stdout).unwrap();
+    let name = lab.name();
+    for words in [
+        &["status", "--name", name][..],
+        &["status", "--name", name, "--json"],
+        &["explain", "--service", name, "--from", "10.1.2.3:4", "--json"],
+        &["explain", "--service", name, "--from", "10.1.2.3:4"],
+        &["config", "check", config.to_str().unwrap()],
+        &["config", "example"],
+        &["rejuvenate", name, "--dry-run"],
+        &["pause", name],
+        &["events", "--name", name],
+        &["flows", "--service", name],
+        &["completions", "bash"],
+        &["check", "--service", name, "--count", "2"],
+    ] {
+        let output = unread(&lab, words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
+        assert!(!said.contains("panicked"), "{words:?}: {said}");
+    }
+    // What cannot be written for another reason has failed.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(baton());
+    command.args(["status", "--name", name]).stdin(Stdio::null()).stdout(full);
+    let output = run_in(lab.netns(), || command.output()).unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("standard output cannot be written"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_controller_that_does_not_answer_hides_no_other_service() {
+    let mut first = Lab::new();
+    first.up_healthy(&[]);
+    let mut second = first.beside();
+    second.up_healthy(&[]);
+    let mut third = first.beside();
+    third.up_healthy(&[]);
+    third.kill_controller();
+    let stopped = Pid::from_raw(second.controller().cast_signed());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    let (shown, listed) = (first.baton(&["status"]), first.baton(&["status", "--json"]));
+    kill(stopped, Signal::SIGCONT).unwrap();
+    assert_eq!((shown.status.code(), listed.status.code()), (Some(1), Some(1)));
+    assert!(text(&shown.stdout).contains(&format!("{} at ", first.name())), "{}", text(&shown.stdout));
+    let all: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let entry =
+        |lab: &Lab| all.as_array().unwrap().iter().find(|entry| entry["service"] == lab.name()).unwrap();
+    assert_eq!(entry(&first)["backends"].as_array().map(Vec::len), Some(2), "{all:#}");
+    for (lab, why) in [(&second, "did not answer in time"), (&third, "no controller is running")] {
+        let error = entry(lab)["error"].as_str().unwrap_or_default();
+        assert!(error.contains(why) && entry(lab)["backends"].is_null(), "{all:#}");
+        assert!(
+            text(&shown.stderr).contains(&format!("service {}: {error}", lab.name())),
+            "{}",
+            text(&shown.stderr)
+        );
+    }
 }

@@ -19,7 +19,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::status::{Cut, Done, ServiceStatus};
+use super::status::{Done, ServiceStatus};
 use crate::names::BackendName;
 use crate::recovery::event::Timed;
 
@@ -46,6 +46,8 @@ pub enum Verb {
     Resume,
     /// No automatic action at all, or again.
     Maintenance(bool),
+    /// Cut what is still open on the backend that drains.
+    Cut,
 }
 
 /// How an operator wants it.
@@ -71,8 +73,6 @@ pub enum Command {
         /// The way back.
         answer: oneshot::Sender<Operated>,
     },
-    /// Cut what is still open on the backend that drains; the answer says what that was.
-    Cut(oneshot::Sender<Result<Cut, String>>),
     /// What happened, and what will.
     Events(oneshot::Sender<(Vec<Timed>, broadcast::Receiver<Timed>)>),
 }
@@ -185,12 +185,8 @@ fn nameless() -> Response {
     (StatusCode::BAD_REQUEST, "say which backend: ?backend=NAME").into_response()
 }
 
-async fn cut(State(commands): State<Commands>) -> Response {
-    match ask(&commands, Command::Cut).await {
-        Some(Ok(cut)) => Json(cut).into_response(),
-        Some(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
-        None => ending(),
-    }
+async fn cut(State(commands): State<Commands>, Query(query): Query<OperateQuery>) -> Response {
+    operate(&commands, Verb::Cut, &query).await
 }
 
 #[derive(Deserialize)]

@@ -38,6 +38,9 @@ pub struct ServiceStatus {
     pub window: Option<WindowStatus>,
     /// What is going on beyond serving, such as a drain and how far it is.
     pub activity: Option<String>,
+    /// What hooks think about or have refused, and when.
+    #[serde(default)]
+    pub hooks: Vec<String>,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
     /// Packets by reason ([`lb_common::Reason`]), those that were never met left out.
@@ -141,6 +144,9 @@ pub struct Done {
     /// What it waits for before it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
+    /// What was cut, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
 }
 
 impl Done {
@@ -157,4 +163,6 @@ pub struct Cut {
     pub backend: BackendName,
     /// Flows that were open there.
     pub flows: u64,
+    /// What becomes of the backend, as the end of a sentence about it.
+    pub then: String,
 }

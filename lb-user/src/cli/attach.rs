@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use lb_common::{LAYOUT_VERSION, Reason};
 
+use super::out::say;
 use crate::dataplane::{AttachPoint, Attached, Dataplane, Mode, XdpProgram, unload};
 use crate::paths::Roots;
 
@@ -63,18 +64,18 @@ impl AttachArgs {
             Mode::Native => "native",
             Mode::Generic => "generic",
         };
-        println!("{how}: program `baton`, interface {}, mode {mode}, pins {}", self.iface, pins.display());
+        say!("{how}: program `baton`, interface {}, mode {mode}, pins {}", self.iface, pins.display());
         if self.pin && !self.debug {
-            println!("it stays attached; `baton detach --iface {}` detaches it", self.iface);
+            say!("it stays attached; `baton detach --iface {}` detaches it", self.iface);
             return Ok(());
         }
-        println!("Ctrl-C ends this");
+        say!("Ctrl-C ends this");
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?
             .block_on(watch(&mut dataplane, self.debug))?;
         for count in dataplane.reasons()?.iter().filter(|count| count.packets > 0) {
-            println!("{:>12} packets {}", count.packets, count.reason);
+            say!("{:>12} packets {}", count.packets, count.reason);
         }
         Ok(())
     }
@@ -114,7 +115,7 @@ impl log::Log for PrintLines {
             }
             None => word.to_owned(),
         });
-        println!("{}", words.collect::<Vec<_>>().join(" "));
+        say!("{}", words.collect::<Vec<_>>().join(" "));
     }
 
     fn flush(&self) {}

@@ -12,6 +12,7 @@ use futures::future::join_all;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::out::{self, say};
 use super::{UsageError, runtime};
 use crate::check::{self, BodyPattern, Check, Target};
 use crate::clock::Now;
@@ -103,22 +104,22 @@ impl CheckArgs {
 
     async fn check_all(&self, plan: &Plan) -> Result<ExitCode> {
         let (mut checks, mut passed) = (0_u64, 0_u64);
-        for round in 0..self.count {
+        for round in (0..self.count).take_while(|_| out::is_read()) {
             if round > 0 {
                 sleep(self.interval).await;
             }
             for outcome in join_all(plan.targets.iter().map(|target| self.check_one(plan, target))).await {
                 if self.json {
-                    println!("{}", serde_json::to_string(&outcome)?);
+                    say!("{}", serde_json::to_string(&outcome)?);
                 } else {
-                    println!("{outcome}");
+                    say!("{outcome}");
                 }
                 checks += 1;
                 passed += u64::from(outcome.passed);
             }
         }
         if !self.json && checks > 1 {
-            println!("{passed} of {checks} checks passed");
+            say!("{passed} of {checks} checks passed");
         }
         Ok(if passed == checks { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -1,13 +1,14 @@
 //! `baton config`: what is wrong with a configuration file, and how one is written.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::out::{self, complain, say};
 use crate::config::{Config, Finding, example, render, schema};
 
 /// Checks configuration files, and shows how they are written.
@@ -50,10 +51,11 @@ struct Outcome {
 impl ConfigArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         match self.what {
-            What::Check(args) => args.run(),
-            What::Example => print(&example()),
-            What::Schema => print(&format!("{}\n", serde_json::to_string_pretty(&schema())?)),
+            What::Check(args) => return args.run(),
+            What::Example => out::document(example().as_bytes()),
+            What::Schema => say!("{}", serde_json::to_string_pretty(&schema())?),
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -66,10 +68,10 @@ impl CheckArgs {
             Err(findings) => Outcome { usable: false, services: 0, findings },
         };
         if self.json {
-            print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?))?;
+            say!("{}", serde_json::to_string_pretty(&outcome)?);
         } else {
             if !outcome.findings.is_empty() {
-                eprintln!("{}\n", render(&outcome.findings, io::stderr().is_terminal()));
+                complain!("{}\n", render(&outcome.findings, io::stderr().is_terminal()));
             }
             say(&self.file.display().to_string(), &outcome);
         }
@@ -86,18 +88,8 @@ fn say(file: &str, outcome: &Outcome) {
         number => format!("{number} {what}s"),
     };
     if outcome.usable {
-        println!("{file}: right, {}, {}", count(outcome.services, "service"), count(warnings, "warning"));
+        say!("{file}: right, {}, {}", count(outcome.services, "service"), count(warnings, "warning"));
     } else {
-        println!("{file}: {}, {}", count(errors, "error"), count(warnings, "warning"));
-    }
-}
-
-/// Prints a document; whoever reads it may stop early.
-fn print(text: &str) -> Result<ExitCode> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("standard output cannot be written")
-        }
-        _ => Ok(ExitCode::SUCCESS),
+        say!("{file}: {}, {}", count(errors, "error"), count(warnings, "warning"));
     }
 }

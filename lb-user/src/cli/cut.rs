@@ -1,44 +1,46 @@
 //! `baton cut`: end a drain now.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 
-use super::runtime;
-use crate::api::client;
-use crate::api::status::Cut;
+use super::operate::{End, OperateArgs, Outcome, Wish};
+use super::wait::{Awaited, is_in};
 use crate::names::ServiceName;
-
-/// The controller answers at once.
-const LIMIT: Duration = Duration::from_secs(10);
+use crate::recovery::State;
 
 /// Ends the drain that is under way: cuts the connections that are still open on the old backend and goes on
 /// with its restart.
 ///
 /// Each of them is answered with a reset at its next packet, so its client learns at once. The drain report
-/// names them. It is an error if nothing drains.
+/// names them. It is an error if nothing drains. With --wait it returns once the drain has ended: the backend is being
+/// restarted, or held out.
 #[derive(Debug, Args)]
 pub(super) struct CutArgs {
     /// The service.
+    #[arg(value_name = "SERVICE")]
     name: ServiceName,
-    /// Print what was cut as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: OperateArgs,
 }
 
 impl CutArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let socket = super::socket_of(&self.name)?;
-        let asked = runtime()?.block_on(client::post::<Cut>(&socket, "/v1/cut", LIMIT));
-        let cut = asked.map_err(|error| super::not_done(&self.name, error))?;
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&cut)?);
-        } else {
+        let (service, how) = (&self.name, &self.how);
+        let wish = Wish { service, verb: "cut", backend: None, in_window: false, how };
+        wish.carry_out(|done, start| {
+            let cut =
+                done.cut.as_ref().ok_or_else(|| anyhow!("service {service}: the answer names no drain"))?;
             let connections = if cut.flows == 1 { "connection" } else { "connections" };
-            println!("cut: {} {connections} on backend {}, which is restarted now", cut.flows, cut.backend);
-        }
-        Ok(ExitCode::SUCCESS)
+            let message =
+                format!("cut: {} {connections} on backend {}, {}", cut.flows, cut.backend, cut.then);
+            if how.wait {
+                let drains = [State::Draining, State::Drained];
+                let awaited = Awaited { service, start, limit: how.timeout };
+                awaited.until(|status| Ok(!is_in(status, &cut.backend, &drains)))?;
+            }
+            Ok(End::new(Outcome::Done, message, done))
+        })
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::out::say;
 use crate::dataplane::unload;
 
 /// Detaches the XDP program that `baton attach --pin` left on an interface.
@@ -25,7 +26,7 @@ impl DetachArgs {
             pins.display()
         );
         unload(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
-        println!("detached from {}", self.iface);
+        say!("detached from {}", self.iface);
         Ok(ExitCode::SUCCESS)
     }
 }

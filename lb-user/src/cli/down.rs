@@ -8,6 +8,7 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::out::say;
 use super::runtime;
 use crate::api::client;
 use crate::api::status::ServiceStatus;
@@ -46,10 +47,10 @@ impl DownArgs {
             }
             let removed = service::remove(&roots, &self.name).await?;
             if removed.is_empty() {
-                println!("nothing of service {} is left", self.name);
+                say!("nothing of service {} is left", self.name);
             }
             for what in removed {
-                println!("removed {what}");
+                say!("removed {what}");
             }
             Ok(ExitCode::SUCCESS)
         })
@@ -68,6 +69,6 @@ async fn end_controller(paths: &ServicePaths, name: &ServiceName) -> Result<()> 
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    println!("ended the controller of {name}, process {pid}");
+    say!("ended the controller of {name}, process {pid}");
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::operate::{WaitArgs, Wish, print};
+use super::operate::{End, OperateArgs, Outcome, Wish, in_short};
+use crate::api::status::Done;
 use crate::names::{BackendName, ServiceName};
-use crate::recovery::report::Outcome;
+use crate::recovery::report;
 
 /// Takes a backend out for maintenance: no new connections, and no restart when those that it has have ended.
 ///
@@ -22,35 +23,31 @@ pub(super) struct DrainArgs {
     /// The backend.
     backend: BackendName,
     #[command(flatten)]
-    wait: WaitArgs,
-    /// Only say what would be done, or why nothing would be.
-    #[arg(long, conflicts_with = "wait")]
-    dry_run: bool,
+    how: OperateArgs,
 }
 
 impl DrainArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let wish = Wish {
-            service: &self.name,
-            verb: "drain",
-            backend: Some(&self.backend),
-            wait: self.wait.wait.then_some(self.wait.timeout),
-            dry_run: self.dry_run,
-            in_window: false,
-        };
-        let Some(done) = wish.ask()? else { return Ok(ExitCode::SUCCESS) };
-        let (name, backend) = (&self.name, &self.backend);
-        match &done.report {
-            _ if self.wait.json => println!("{}", serde_json::to_string_pretty(&done.report)?),
-            Some(report) => print(report),
-            None if self.wait.wait => println!("backend {backend} of {name} is held out"),
-            None => println!(
-                "begun; `baton wait {name} --backend {backend} --for state=maintenance` waits for it"
-            ),
-        }
-        // Without a cycle there was nothing to drain.
-        let held_out =
-            done.report.is_none_or(|report| report.outcome == Outcome::HeldOut && report.is_clean());
-        Ok(if held_out { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        hold_out(&self.name, &self.backend, &self.how)
     }
+}
+
+/// Holds a backend out.
+pub(super) fn hold_out(name: &ServiceName, backend: &BackendName, how: &OperateArgs) -> Result<ExitCode> {
+    let wish = Wish { service: name, verb: "drain", backend: Some(backend), in_window: false, how };
+    wish.carry_out(|done, _| Ok(end(done, name, backend, how.wait)))
+}
+
+fn end(done: Done, name: &ServiceName, backend: &BackendName, waited: bool) -> End {
+    if let Some(report) = &done.report {
+        let held_out = report.outcome == report::Outcome::HeldOut && report.is_clean();
+        return End::new(if held_out { Outcome::Done } else { Outcome::Failed }, in_short(report), done);
+    }
+    if waited {
+        // Without a cycle there was nothing to drain.
+        return End::new(Outcome::Done, format!("backend {backend} of {name} is held out"), done);
+    }
+    let message =
+        format!("begun; `baton wait {name} --backend {backend} --for state=maintenance` waits for it");
+    End::new(Outcome::Begun, message, done)
 }

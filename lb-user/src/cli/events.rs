@@ -1,11 +1,11 @@
 //! `baton events`: what happened to a service.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
+use super::out::{self, say};
 use super::runtime;
 use crate::api::client;
 use crate::names::ServiceName;
@@ -45,28 +45,19 @@ impl EventsArgs {
         let mut failure = None;
         let socket = roots.service(&name).socket();
         let lines = client::lines(&socket, path, |line| {
-            let printed = if self.json { show(line) } else { readable(line).and_then(|text| show(&text)) };
-            // A reader that has gone, as `head` does, is a good end.
-            match printed {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
-                Err(error) => {
-                    failure = Some(error);
-                    false
-                }
-                Ok(()) => true,
+            match if self.json { Ok(line.to_owned()) } else { readable(line) } {
+                Ok(text) => say!("{text}"),
+                Err(error) => failure = Some(error),
             }
+            failure.is_none() && out::is_read()
         });
         runtime()?.block_on(lines).map_err(|error| anyhow!("service {name}: {error}"))?;
         failure.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
     }
 }
 
-fn show(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
-}
-
-fn readable(line: &str) -> io::Result<String> {
-    let timed: Timed = serde_json::from_str(line).map_err(io::Error::other)?;
+fn readable(line: &str) -> serde_json::Result<String> {
+    let timed: Timed = serde_json::from_str(line)?;
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(timed.unix_ms);
     Ok(format!("{} {}  {}", humantime::format_rfc3339_millis(at), timed.service, timed.event))
 }

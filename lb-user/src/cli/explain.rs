@@ -12,6 +12,7 @@ use clap::Args;
 use nix::net::if_::if_indextoname;
 
 use super::UsageError;
+use super::out::say;
 use crate::dataplane::{Answer, Explainer};
 use crate::names::ServiceName;
 use crate::net::netns::{NetnsHandle, run_in};
@@ -57,9 +58,9 @@ impl ExplainArgs {
         }
         let explained = self.explain(&roots).with_context(|| format!("service {}", self.service))?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&explained)?);
+            say!("{}", serde_json::to_string_pretty(&explained)?);
         } else {
-            println!("{explained}");
+            say!("{explained}");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 
 use super::UsageError;
+use super::out::complain;
 use crate::dataplane::{Clients, FlowRecord, FlowView};
 use crate::names::{BackendName, ServiceName};
 use crate::paths::Roots;
@@ -94,7 +95,7 @@ impl FlowsArgs {
             result => result?,
         }
         for failure in &failures {
-            eprintln!("baton: {failure:#}");
+            complain!("baton: {failure:#}");
         }
         Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

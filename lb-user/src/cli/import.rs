@@ -1,21 +1,21 @@
 //! `baton import`: the configuration of another balancer as one of Baton.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::out::{self, complain, say};
 use crate::config::is_interface;
 use crate::import::{Imported, Note, keepalived, ldirectord};
 
 /// Makes a `baton.toml` of another balancer's configuration, with a note for all that has no equivalent.
 ///
 /// What is printed passes `baton config check`; notes stand in it as comments, with the line of the old file.
-/// Exit code 0 with or without notes, 1 if the file cannot be read.
+/// Exit code 0 with or without notes, 1 if the file cannot be read or no service comes of it.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
     /// Whose configuration it is.
@@ -63,24 +63,41 @@ impl ImportArgs {
             From::Keepalived => keepalived,
         };
         let imported = import(&text, &name, &self.interfaces)?;
-        let mut out = io::stdout().lock();
+        if imported.services == 0 {
+            return self.nothing(&name, &imported);
+        }
         if let Some(path) = &self.output {
             write(path, &imported.config)?;
         }
         if self.json {
             let config = self.output.is_none().then_some(imported.config.as_str());
             let outcome = Outcome { services: imported.services, notes: &imported.notes, config };
-            writeln!(out, "{}", serde_json::to_string_pretty(&outcome)?)?;
+            say!("{}", serde_json::to_string_pretty(&outcome)?);
         } else if let Some(path) = &self.output {
             for note in &imported.notes {
-                writeln!(out, "{}", shown(&name, note))?;
+                say!("{}", shown(&name, note));
             }
-            writeln!(out, "{}: {}", path.display(), sum(&imported))?;
+            say!("{}: {}", path.display(), sum(&imported));
         } else {
-            out.write_all(imported.config.as_bytes())?;
-            eprintln!("{name}: {}", sum(&imported));
+            out::document(imported.config.as_bytes());
+            complain!("{name}: {}", sum(&imported));
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl ImportArgs {
+    /// What no service came of was probably no such file.
+    fn nothing(&self, name: &str, imported: &Imported) -> Result<ExitCode> {
+        if self.json {
+            let outcome = Outcome { services: 0, notes: &imported.notes, config: None };
+            say!("{}", serde_json::to_string_pretty(&outcome)?);
+        } else {
+            for note in &imported.notes {
+                complain!("{}", shown(name, note));
+            }
+        }
+        bail!("{name}: no service comes of it, so nothing was written: is it the right file?");
     }
 }
 

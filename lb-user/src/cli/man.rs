@@ -2,7 +2,6 @@
 //! definition.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::Cli;
+use super::{Cli, out};
 use crate::config;
 use crate::roff::Page;
 
@@ -46,7 +45,9 @@ impl ManArgs {
 
 impl CompletionsArgs {
     pub(super) fn run(self) -> ExitCode {
-        clap_complete::generate(self.shell, &mut Cli::command(), "baton", &mut io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "baton", &mut script);
+        out::document(&script);
         ExitCode::SUCCESS
     }
 }

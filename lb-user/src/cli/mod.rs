@@ -18,6 +18,7 @@ mod load;
 mod maintenance;
 mod man;
 mod operate;
+mod out;
 mod pause;
 mod ready;
 mod rejuvenate;
@@ -40,10 +41,12 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::api::client::ClientError;
 use crate::config::LogFormat;
 use crate::names::ServiceName;
+use crate::outlet;
 use crate::paths::Roots;
 use crate::service;
 
@@ -103,8 +106,12 @@ pub(crate) struct TimedOut(pub(crate) String);
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    let controls = matches!(cli.command, Command::Up(_) | Command::Run(_));
+    if controls {
+        outlet::open();
+    }
     if !matches!(cli.command, Command::Run(_)) {
-        init_log(LogFormat::Text);
+        init_log(LogFormat::Text, controls);
     }
     let result = match cli.command {
         Command::Up(args) => args.run(),
@@ -134,24 +141,40 @@ pub fn run() -> ExitCode {
         Command::Man(args) => args.run(),
         Command::Shim(args) => Ok(args.run()),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("baton: {error:#}");
-        if error.is::<UsageError>() {
-            ExitCode::from(2)
-        } else if error.is::<TimedOut>() {
-            ExitCode::from(3)
+    let code = result.unwrap_or_else(|error| {
+        if controls {
+            outlet::errors().line(&format!("baton: {error:#}"));
         } else {
-            ExitCode::FAILURE
+            out::complain!("baton: {error:#}");
         }
-    })
+        exit_code(&error)
+    });
+    outlet::flush();
+    out::finish(code)
 }
 
-/// Logs go to standard error; `RUST_LOG` chooses what (default: info of Baton, warnings of the rest).
-fn init_log(format: LogFormat) {
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<UsageError>() {
+        ExitCode::from(2)
+    } else if error.is::<TimedOut>() {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses what (default: info of Baton, warnings of the rest). A controller
+/// waits for nobody who reads them.
+fn init_log(format: LogFormat, controls: bool) {
+    let to = if controls {
+        BoxMakeWriter::new(|| outlet::errors().clone())
+    } else {
+        BoxMakeWriter::new(std::io::stderr)
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,baton=info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(to)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     match format {

@@ -5,14 +5,16 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::operate::{WaitArgs, Wish, print};
+use super::operate::{End, OperateArgs, Outcome, Wish, in_short};
+use crate::api::status::Done;
 use crate::names::{BackendName, ServiceName};
 
 /// Hands new connections to the standby, lets the old backend finish what it has, and restarts it.
 ///
-/// In a pool the others take the new connections. With --wait the exit code is 0 only if every connection
-/// ended by itself and the old backend is back, and 3 if that takes longer than --timeout. If the budget of the
-/// controller is used up, it begins when there is room.
+/// In a pool the others take the new connections. With --wait the report is printed, and the exit code is 0 only if
+/// every connection ended by itself and the old backend is back, and 3 if that takes longer than --timeout. If the
+/// budget of the controller is used up, it begins when there is room; if there are hooks, when they consent, and a
+/// veto of theirs ends it.
 #[derive(Debug, Args)]
 pub(super) struct RejuvenateArgs {
     /// The service.
@@ -25,10 +27,7 @@ pub(super) struct RejuvenateArgs {
     #[arg(long)]
     in_window: bool,
     #[command(flatten)]
-    wait: WaitArgs,
-    /// Only say what would be done, or why nothing would be.
-    #[arg(long, conflicts_with = "wait")]
-    dry_run: bool,
+    how: OperateArgs,
 }
 
 impl RejuvenateArgs {
@@ -37,23 +36,23 @@ impl RejuvenateArgs {
             service: &self.name,
             verb: "rejuvenate",
             backend: self.backend.as_ref(),
-            wait: self.wait.wait.then_some(self.wait.timeout),
-            dry_run: self.dry_run,
             in_window: self.in_window,
+            how: &self.how,
         };
-        let Some(done) = wish.ask()? else { return Ok(ExitCode::SUCCESS) };
-        let Some(report) = done.report else {
-            match done.waits {
-                Some(waits) => println!("{waits}; it begins by itself, `baton status` shows how far it is"),
-                None => println!("begun; `baton events --follow` shows how it goes"),
-            }
-            return Ok(ExitCode::SUCCESS);
-        };
-        if self.wait.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
-        } else {
-            print(&report);
+        wish.carry_out(|done, _| Ok(end(done)))
+    }
+}
+
+fn end(done: Done) -> End {
+    if let Some(report) = &done.report {
+        let result = if report.is_clean() { Outcome::Done } else { Outcome::Failed };
+        return End::new(result, in_short(report), done);
+    }
+    match &done.waits {
+        Some(waits) => {
+            let message = format!("{waits}; `baton status` shows how far it is");
+            End::new(Outcome::Waits, message, done)
         }
-        Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        None => End::new(Outcome::Begun, "begun; `baton events --follow` shows how it goes", done),
     }
 }

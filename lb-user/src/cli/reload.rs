@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
+use super::out::say;
 use super::run::PLANE;
 use super::runtime;
 use crate::api::client::{self, ClientError};
@@ -35,7 +36,7 @@ impl ReloadArgs {
             }
             error => anyhow!("{error}"),
         })?;
-        println!("{summary}");
+        say!("{summary}");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct RunArgs {
 impl RunArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
         let config = read(&self.config).map_err(UsageError)?;
-        super::init_log(config.controller.log_format);
+        super::init_log(config.controller.log_format, true);
         super::require_root("attaching XDP programs and restarting backends")?;
         let options = FleetOptions { plane: self.plane, reread: read, file: self.config };
         match LocalSet::new().block_on(&runtime()?, serve(options, config))? {

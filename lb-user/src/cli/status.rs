@@ -6,7 +6,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use futures::future::join_all;
+use serde::Serialize;
 
+use super::out::{complain, say};
 use super::runtime;
 use crate::api::client::{self, ClientError};
 use crate::api::status::{BackendStatus, ServiceStatus};
@@ -16,12 +19,15 @@ use crate::paths::Roots;
 use crate::service;
 
 /// Shows services, their backends and flows.
+///
+/// Exit code 1 if a service is there whose controller does not run or does not answer; the others are shown all the
+/// same.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// Only this service.
     #[arg(long)]
     name: Option<ServiceName>,
-    /// Print a JSON array, one object a service.
+    /// Print a JSON array, one object a service; one whose controller says nothing has `service` and `error` alone.
     #[arg(long)]
     json: bool,
     /// Print only the names of services, a line each, whether or not a controller runs.
@@ -41,74 +47,90 @@ impl StatusArgs {
         }
         if self.quiet {
             for name in &services {
-                println!("{name}");
+                say!("{name}");
             }
             return Ok(ExitCode::SUCCESS);
         }
         let wanted = services.iter().filter(|name| self.name.as_ref().is_none_or(|only| only == *name));
-        let mut found = Vec::new();
-        let mut orphans = Vec::new();
-        for name in wanted {
-            let asked = runtime()?.block_on(client::get(&roots.service(name).socket(), "/v1/status"));
-            match asked {
-                Ok(status) => found.push(status),
-                Err(ClientError::NotRunning) => orphans.push(name),
-                Err(error) => bail!("service {name}: {error}"),
-            }
-        }
-        if let (Some(backend), Some(service)) = (&self.pid, found.first()) {
+        let entries = runtime()?.block_on(join_all(wanted.map(|name| entry(&roots, name))));
+        let is_whole = !entries.iter().any(|entry| matches!(entry, Entry::Silent { .. }));
+        if let (Some(backend), Some(Entry::Known(service))) = (&self.pid, entries.first()) {
             return print_pid(service, backend);
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&found)?);
-        } else {
-            found.iter().for_each(print);
-            if found.is_empty() && orphans.is_empty() {
-                println!(
-                    "no service is up; `baton up --help` and `baton run --help` say how to bring one up"
-                );
+            say!("{}", serde_json::to_string_pretty(&entries)?);
+        } else if entries.is_empty() {
+            say!("no service is up; `baton up --help` and `baton run --help` say how to bring one up");
+        }
+        for entry in &entries {
+            match entry {
+                Entry::Known(status) if !self.json => print(status),
+                Entry::Known(_) => {}
+                Entry::Silent { service, error } => complain!("service {service}: {error}"),
             }
         }
-        for name in &orphans {
-            eprintln!(
-                "service {name}: no controller is running; its backends go on, and the same `baton up` or `baton run` \
-                 adopts them (`baton down --name {name}` or `baton unload` removes them)"
-            );
-        }
-        Ok(if orphans.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// What there is to be shown of a service.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    /// Its controller has answered.
+    Known(Box<ServiceStatus>),
+    /// Nothing is known, and why; others are shown all the same.
+    Silent { service: ServiceName, error: String },
+}
+
+async fn entry(roots: &Roots, name: &ServiceName) -> Entry {
+    let error = match client::get(&roots.service(name).socket(), "/v1/status").await {
+        Ok(status) => return Entry::Known(Box::new(status)),
+        Err(ClientError::NotRunning) => format!(
+            "no controller is running; its backends go on, and the same `baton up` or `baton run` adopts them \
+             (`baton down --name {name}` or `baton unload` removes them)"
+        ),
+        Err(error) => error.to_string(),
+    };
+    Entry::Silent { service: name.clone(), error }
 }
 
 fn print_pid(service: &ServiceStatus, backend: &BackendName) -> Result<ExitCode> {
     let known = service.backends.iter().find(|known| known.name == *backend);
     let Some(known) = known else { bail!("service {} has no backend `{backend}`", service.service) };
     let Some(pid) = known.pid else { bail!("no process of backend {backend} is known") };
-    println!("{pid}");
+    say!("{pid}");
     Ok(ExitCode::SUCCESS)
 }
 
 fn print(status: &ServiceStatus) {
     let controller = status.controller.unwrap_or_default();
-    println!(
+    say!(
         "{} at {}: {} rejuvenations, {} handovers, controller {controller}",
-        status.service, status.vip, status.rejuvenations, status.epoch
+        status.service,
+        status.vip,
+        status.rejuvenations,
+        status.epoch
     );
     if status.paused {
-        println!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
+        say!("  paused: no automatic rejuvenation until `baton resume {}`", status.service);
     }
     if status.maintenance {
-        println!("  maintenance: no automatic action until `baton maintenance {} off`", status.service);
+        say!("  maintenance: no automatic action until `baton maintenance {} off`", status.service);
     }
     if let Some(waits) = &status.waits {
-        println!("  {waits}");
+        say!("  {waits}");
     }
     match &status.window {
-        Some(window) if window.open => println!("  window: rules may rejuvenate until {}", window.changes),
-        Some(window) => println!("  window: rules may rejuvenate from {} on", window.changes),
+        Some(window) if window.open => say!("  window: rules may rejuvenate until {}", window.changes),
+        Some(window) => say!("  window: rules may rejuvenate from {} on", window.changes),
         None => {}
     }
     if let Some(activity) = &status.activity {
-        println!("  {activity}");
+        say!("  {activity}");
+    }
+    for line in &status.hooks {
+        say!("  {line}");
     }
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header([
@@ -131,11 +153,11 @@ fn print(status: &ServiceStatus) {
     for backend in &status.backends {
         table.add_row(row(backend));
     }
-    println!("{table}");
+    say!("{table}");
     for note in status.backends.iter().filter_map(note) {
-        println!("  {note}");
+        say!("  {note}");
     }
-    println!();
+    say!();
 }
 
 /// What is to be said of a backend beyond its line.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+use super::out::say;
 use super::run::PLANE;
 use super::runtime;
 use crate::names::PlaneName;
@@ -28,10 +29,10 @@ impl UnloadArgs {
         super::require_root("removing a data plane")?;
         let removed = runtime()?.block_on(service::unload(&Roots::default(), &self.plane))?;
         if removed.is_empty() {
-            println!("nothing of data plane {} is left", self.plane);
+            say!("nothing of data plane {} is left", self.plane);
         }
         for what in removed {
-            println!("removed {what}");
+            say!("removed {what}");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
+use super::operate::{End, Outcome, tell};
 use super::{TimedOut, runtime};
 use crate::api::client::{self, ClientError};
-use crate::api::status::{BackendStatus, ServiceStatus};
+use crate::api::status::{BackendStatus, Done, ServiceStatus};
 use crate::clock::Now;
 use crate::names::{BackendName, ServiceName};
 use crate::recovery::State;
@@ -35,6 +36,9 @@ pub(super) struct WaitForArgs {
     /// How long to wait.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// Print one JSON document, as the verbs do: `result`, and how the backends stand in `message`.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is waited for.
@@ -72,33 +76,56 @@ impl Condition {
     }
 }
 
-impl WaitForArgs {
-    pub(super) fn run(self) -> Result<ExitCode> {
-        let socket = super::socket_of(&self.name)?;
-        let start = Now::read();
+/// The service, as it will stand; from when on and how long that is waited for.
+pub(super) struct Awaited<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) start: Now,
+    pub(super) limit: Duration,
+}
+
+impl Awaited<'_> {
+    /// Waits until the service stands like this; what it was then. While no controller answers, the wait goes on.
+    pub(super) fn until(
+        &self,
+        mut is_so: impl FnMut(&ServiceStatus) -> Result<bool>,
+    ) -> Result<ServiceStatus> {
+        let socket = super::socket_of(self.service)?;
         let runtime = runtime()?;
         let mut last = "no controller answers".to_owned();
         loop {
             match runtime.block_on(client::get::<ServiceStatus>(&socket, "/v1/status")) {
-                Ok(status) => {
-                    if self.condition.holds(&self.chosen(&status)?) {
-                        return Ok(ExitCode::SUCCESS);
-                    }
-                    last = standing(&status);
-                }
+                Ok(status) if is_so(&status)? => return Ok(status),
+                Ok(status) => last = standing(&status),
                 Err(ClientError::NotRunning | ClientError::TimedOut | ClientError::Broken(_)) => {}
-                Err(error) => return Err(super::not_done(&self.name, error)),
+                Err(error) => return Err(super::not_done(self.service, error)),
             }
-            let left = self.timeout.saturating_sub(Duration::from_millis(Now::read().ms_since(start)));
+            let left = self.limit.saturating_sub(Duration::from_millis(Now::read().ms_since(self.start)));
             if left.is_zero() {
-                let waited = humantime::format_duration(self.timeout);
-                return Err(anyhow!(TimedOut(format!(
-                    "service {}: not so after {waited}: {last}",
-                    self.name
-                ))));
+                let waited = humantime::format_duration(self.limit);
+                let message = format!("service {}: not so after {waited}: {last}", self.service);
+                return Err(anyhow!(TimedOut(message)));
             }
             std::thread::sleep(PERIOD.min(left));
         }
+    }
+}
+
+/// Whether a backend is in one of these states.
+pub(super) fn is_in(status: &ServiceStatus, backend: &BackendName, states: &[State]) -> bool {
+    let found = status.backends.iter().find(|known| known.name == *backend);
+    found.is_some_and(|found| states.iter().any(|state| found.state == state.to_string()))
+}
+
+impl WaitForArgs {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let awaited = Awaited { service: &self.name, start: Now::read(), limit: self.timeout };
+        let ended = awaited
+            .until(|status| Ok(self.condition.holds(&self.chosen(status)?)))
+            .map(|status| End::new(Outcome::Done, standing(&status), Done::default()));
+        if self.json {
+            tell(&ended, &self.name, "wait", self.backend.as_ref(), true)?;
+        }
+        ended.map(|_| ExitCode::SUCCESS)
     }
 
     fn chosen<'a>(&self, status: &'a ServiceStatus) -> Result<Vec<&'a BackendStatus>> {

@@ -21,6 +21,7 @@ mod value;
 mod weekly;
 
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 use toml::de::DeTable;
 
@@ -49,15 +50,16 @@ impl Config {
     /// Reads a file. What is wrong with it, all of it, comes in the order of the file, warnings included.
     pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
         let file = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text, &file),
+        match std::fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => Self::parse(&text, &file),
+            Ok(Err(error)) => Err(no_text(&error, &file)),
             Err(error) => Err(vec![Finding {
                 severity: Severity::Error,
                 file,
                 place: None,
                 message: format!("cannot be read: {error}"),
                 suggestion: None,
-                help: "name a file of UTF-8 text; `baton config example` prints one".to_owned(),
+                help: "name a file that can be read; `baton config example` prints one".to_owned(),
             }]),
         }
     }
@@ -82,6 +84,17 @@ impl Config {
             _ => Err(found),
         }
     }
+}
+
+/// What is to be said of a file that is no text, at its first byte that is none.
+fn no_text(error: &FromUtf8Error, file: &str) -> Vec<Finding> {
+    let at = error.utf8_error().valid_up_to();
+    let text = String::from_utf8_lossy(error.as_bytes());
+    let mut findings = Findings::new(file, &text);
+    let message = format!("the byte 0x{:02x} is no UTF-8", error.as_bytes()[at]);
+    let help = "save the file as UTF-8, or write this character as `\\u` and its four digits";
+    findings.error(&(at..at + char::REPLACEMENT_CHARACTER.len_utf8()), message, help);
+    findings.sorted()
 }
 
 #[cfg(test)]

@@ -202,6 +202,17 @@ fn what_is_allowed_and_not_meant_is_a_warning() {
     );
     let loaded = Config::parse(&high, "baton.toml").unwrap();
     assert!(loaded.warnings[0].message.contains("not below the memory_max"), "{:?}", loaded.warnings);
+    let longer = "check = { type = \"tcp\", ejection_step = \"10m\" }\nrecovery = { veto_retry = \"1h\" }\n";
+    let loaded = Config::parse(
+        &SMALL.replacen("[[service.backend]]", &format!("{longer}[[service.backend]]"), 1),
+        "x",
+    );
+    let warnings: Vec<_> = loaded.unwrap().warnings.into_iter().map(|warning| warning.message).collect();
+    assert!(warnings[0].starts_with("`ejection_step` is longer than `ejection_most`, "), "{warnings:?}");
+    assert!(warnings[1].starts_with("`veto_retry` is longer than `veto_limit`, "), "{warnings:?}");
+    let none =
+        SMALL.replacen("[[service.backend]]", "recovery = { veto_limit = \"0s\" }\n[[service.backend]]", 1);
+    assert_eq!(Config::parse(&none, "x").unwrap().warnings, []);
 }
 
 #[test]
@@ -218,8 +229,11 @@ fn a_file_that_cannot_be_read_is_one_finding() {
     let found = Config::load(&missing).unwrap_err();
     assert_eq!((found.len(), &found[0].place), (1, &None));
     assert!(found[0].to_string().contains("No such file"), "{}", found[0]);
-    std::fs::write(&missing, b"\xff\xfe").unwrap();
-    assert!(Config::load(&missing).unwrap_err()[0].message.contains("UTF-8"));
+    std::fs::write(&missing, b"[controller]\n# Gr\xfc\xdfe\n").unwrap();
+    let found = Config::load(&missing).unwrap_err().remove(0);
+    let place = found.place.clone().unwrap();
+    assert_eq!((place.line, place.column, place.source.as_str()), (2, 5, "# Gr\u{fffd}\u{fffd}e"));
+    assert!(found.to_string().contains("the byte 0xfc is no UTF-8"), "{found}");
     std::fs::write(&missing, SMALL).unwrap();
     assert_eq!(Config::load(&missing).unwrap().config, parsed(SMALL));
 }

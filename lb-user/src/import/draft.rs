@@ -94,7 +94,8 @@ pub(super) fn settle(drafts: Vec<Draft>, notes: &mut Notes) -> Vec<Settled> {
     let mut names = BTreeSet::new();
     let mut backends = 0;
     for draft in drafts {
-        for vip in &draft.vips {
+        let canonical = |vip: &SocketAddr| SocketAddr::new(vip.ip().to_canonical(), vip.port());
+        for vip in &draft.vips.iter().map(canonical).collect::<Vec<_>>() {
             let line = *draft.lines.start();
             let mut leave_out = |why: String| notes.add(line, vip.to_string(), format!("left out: {why}"));
             if services.len() == SERVICES_MAX as usize {
@@ -182,6 +183,7 @@ fn fitting(
     let mut backends: Vec<SettledBackend> = Vec::new();
     for real in &draft.backends {
         let mut say = |message: &str| notes.add(real.line, real.directive.clone(), message);
+        let real = &DraftBackend { address: real.address.to_canonical(), ..real.clone() };
         let port = real.port.unwrap_or(vip.port());
         if real.forwarding != forwarding {
             say("a service has one way of forwarding: that of its first real server is taken");

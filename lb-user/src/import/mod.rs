@@ -1,7 +1,7 @@
 //! Configurations of other balancers, as a `baton.toml` and a note for each thing that has no equivalent.
 //!
 //! What always holds: what is printed passes `baton config check`, and no directive of a virtual server is
-//! lost in silence. Nothing is looked up: names of hosts are noted, not resolved.
+//! lost in silence. Names of hosts are noted, not resolved; those of ports are looked up in /etc/services.
 
 mod dns;
 mod draft;

@@ -1,5 +1,6 @@
 //! Texts that are parted into words, numbers and addresses, as both kinds of files write them.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -57,6 +58,24 @@ pub(super) fn range(from: IpAddr, to: IpAddr, most: u128) -> Option<Vec<IpAddr>>
     }
 }
 
+/// Where names of ports stand.
+const SERVICES: &str = "/etc/services";
+
+/// A port by its number, or by its name as this machine knows it.
+pub(super) fn port(text: &str) -> Option<u16> {
+    text.parse().ok().or_else(|| port_in(&fs::read_to_string(SERVICES).ok()?, text))
+}
+
+/// The port of this name, or alias, in a text such as /etc/services.
+fn port_in(services: &str, name: &str) -> Option<u16> {
+    services.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let (official, port) = (words.next()?, words.next()?);
+        let is_it = official == name || words.any(|alias| alias == name);
+        port.split_once('/').filter(|_| is_it)?.0.parse().ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +86,14 @@ mod tests {
         assert_eq!(words("\"\"").unwrap(), [""]);
         assert_eq!(words("\"open"), None);
         assert_eq!(words("  ").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn ports_have_numbers_names_and_aliases() {
+        let services = "# http 1/tcp\nhttp 80/tcp www # WorldWideWeb\nhttp 80/udp\n\nbroken\n";
+        assert_eq!((port_in(services, "http"), port_in(services, "www")), (Some(80), Some(80)));
+        assert_eq!((port_in(services, "broken"), port_in(services, "#")), (None, None));
+        assert_eq!((port("8080"), port("no-such-port"), port("")), (Some(8080), None, None));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub enum Event {
     Started {
         /// The backend.
         backend: BackendName,
-        /// Process id of its command.
+        /// Process id of its command; 0 if that is not known.
         pid: u32,
     },
     /// A backend's command ended, or never came up.
@@ -264,6 +264,7 @@ impl fmt::Display for Event {
             Self::Drained { backend, left } => {
                 write!(f, "{backend}: drain deadline passed, {left} flows are left")
             }
+            Self::Started { backend, pid: 0 } => write!(f, "{backend}: started"),
             Self::Started { backend, pid } => write!(f, "{backend}: started as process {pid}"),
             Self::Failed { backend, why } => write!(f, "{backend}: {why}"),
             Self::RejuvenationEnded { cycle, outcome, cut, duration_ms } => {

@@ -35,7 +35,15 @@ pub(super) struct Asked {
 pub(super) struct Gate {
     asked: Option<Asked>,
     given: Option<(BackendName, Now)>,
-    refused: Option<Now>,
+    refused: Option<Refusal>,
+}
+
+/// What was refused, why and when.
+#[derive(Clone, Debug)]
+struct Refusal {
+    backend: BackendName,
+    why: String,
+    at: Now,
 }
 
 impl Gate {
@@ -60,7 +68,7 @@ impl Gate {
 
     /// Whether hooks have refused, and are not to be asked again yet.
     pub(super) fn is_refused(&self, policy: &Policy, now: Now) -> bool {
-        self.refused.is_some_and(|at| now.ms_since(at) < policy.veto_retry_ms)
+        self.refused.as_ref().is_some_and(|refusal| now.ms_since(refusal.at) < policy.veto_retry_ms)
     }
 
     /// Hooks are asked, and have `limit_ms`.
@@ -83,8 +91,24 @@ impl Gate {
         (self.given, self.refused) = (Some((backend, now)), None);
     }
 
-    pub(super) fn refuse(&mut self, now: Now) {
-        (self.given, self.refused) = (None, Some(now));
+    pub(super) fn refuse(&mut self, backend: &BackendName, why: &str, now: Now) {
+        let refusal = Refusal { backend: backend.clone(), why: why.to_owned(), at: now };
+        (self.given, self.refused) = (None, Some(refusal));
+    }
+
+    /// Whether hooks have been asked and have not answered.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// What is to be said of a consent that is not given, for people.
+    pub(super) fn objection(&self, now: Now) -> Option<String> {
+        let veto = self.refused.as_ref().map(|Refusal { backend, why, at }| {
+            format!("{backend}: vetoed {:.0} s ago: {why}", now.ms_since(*at) as f64 / 1000.0)
+        });
+        let asked =
+            self.asked.as_ref().map(|asked| format!("{}: asked, and not answered yet", asked.backend));
+        asked.or(veto)
     }
 }
 
@@ -120,7 +144,8 @@ mod tests {
         let policy = Policy { veto_retry_ms: 1_000, ..Policy::default() };
         let a: BackendName = "a".parse().unwrap();
         let mut gate = Gate::default();
-        gate.refuse(now(0));
+        gate.refuse(&a, "quiet hours", now(0));
+        assert_eq!(gate.objection(now(2_000)).unwrap(), "a: vetoed 2 s ago: quiet hours");
         assert_eq!(gate.consent(&a, false, &policy, now(999)), Consent::Refused);
         assert_eq!(gate.consent(&a, true, &policy, now(999)), Consent::Ask);
         assert_eq!(gate.consent(&a, false, &policy, now(1_000)), Consent::Ask);

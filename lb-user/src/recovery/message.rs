@@ -37,7 +37,7 @@ impl Instance {
     }
 
     /// When it began, in milliseconds of the boot clock.
-    pub(super) fn began_ms(self) -> u64 {
+    pub(crate) fn began_ms(self) -> u64 {
         if self.is_known() { self.start_ticks.saturating_mul(TICK_MS) } else { self.start_ticks }
     }
 }

@@ -19,22 +19,52 @@ pub const DAILY: u8 = 0b111_1111;
 /// Days that are looked ahead for the next beginning: a week, and one because clocks may hide some of it.
 const DAYS_AHEAD: i32 = 8;
 
-/// A time zone of the IANA database, by its name.
+/// A time zone: one of the IANA database by its name, or the machine's by whatever is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Zone {
+    /// Empty if it has none.
     name: String,
     zone: TimeZone,
 }
 
 impl Zone {
-    /// The zone that this machine is set to; UTC if that is not known.
+    /// The zone that this machine is set to; UTC, and a warning, if that is not known.
     pub fn of_system() -> Self {
         let zone = TimeZone::system();
-        match zone.iana_name() {
-            Some(name) => Self { name: name.to_owned(), zone: zone.clone() },
-            None => Self { name: "UTC".to_owned(), zone: TimeZone::UTC },
+        if zone.is_unknown() {
+            tracing::warn!(
+                "the time zone of this machine is not known: windows without `time_zone` are those of UTC"
+            );
         }
+        Self::of(zone)
+    }
+
+    /// A zone may be known by its rules alone, as of `TZ=JST-9` or of an /etc/localtime that is a copy.
+    fn of(zone: TimeZone) -> Self {
+        match zone.iana_name() {
+            _ if zone.is_unknown() => Self { name: "UTC".to_owned(), zone: TimeZone::UTC },
+            Some(name) => Self { name: name.to_owned(), zone: zone.clone() },
+            None => Self { name: String::new(), zone },
+        }
+    }
+}
+
+/// A zone as it is written down: by its name, and the machine's own that has none by nothing.
+#[derive(Serialize, Deserialize)]
+struct Written(String);
+
+impl TryFrom<Written> for Zone {
+    type Error = String;
+
+    fn try_from(Written(name): Written) -> Result<Self, String> {
+        if name.is_empty() { Ok(Self::of_system()) } else { name.try_into() }
+    }
+}
+
+impl From<Zone> for Written {
+    fn from(zone: Zone) -> Self {
+        Self(zone.name)
     }
 }
 
@@ -46,12 +76,6 @@ impl TryFrom<String> for Zone {
             Ok(zone) => Ok(Self { name, zone }),
             Err(_) => Err(format!("`{}` is no time zone", name.escape_debug())),
         }
-    }
-}
-
-impl From<Zone> for String {
-    fn from(zone: Zone) -> Self {
-        zone.name
     }
 }
 
@@ -106,7 +130,12 @@ impl Window {
         let moment = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         moment.map_or_else(String::new, |moment| {
             let civil = moment.to_zoned_datetime(self.zone.zone.clone());
-            format!("{} {}", civil.strftime("%a %Y-%m-%d %H:%M"), self.zone.name)
+            let name = match self.zone.name.as_str() {
+                // The abbreviation that is used at that moment.
+                "" => civil.strftime("%Z").to_string(),
+                name => name.to_owned(),
+            };
+            format!("{} {name}", civil.strftime("%a %Y-%m-%d %H:%M"))
         })
     }
 }
@@ -248,11 +277,25 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_without_a_name_is_kept_by_its_rules() {
+        let tokyo = Zone::of(TimeZone::posix("JST-9").unwrap());
+        let nightly = Window { zone: tokyo, ..window(DAILY, 120, 4) };
+        assert!(is_open(&nightly, "2026-01-10T17:00:00Z") && !is_open(&nightly, "2026-01-10T02:00:00Z"));
+        assert_eq!(nightly.show(at("2026-01-10T17:00:00Z")), "Sun 2026-01-11 02:00 JST");
+        assert_eq!(Zone::of(TimeZone::unknown()), zone("UTC"));
+        let copied = TimeZone::get("Asia/Tokyo").unwrap();
+        assert_eq!(Zone::of(copied).to_string(), "Asia/Tokyo");
+    }
+
+    #[test]
     fn a_window_is_read_as_it_was_written_and_a_zone_has_to_exist() {
         let window = window(DAILY, 120, 4);
         let text = serde_json::to_string(&window).unwrap();
         assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window);
         assert!(serde_json::from_str::<Window>(&text.replace("Berlin", "Bonn")).is_err());
+        for bad in ["Europe/Bonn", "JST-9", ""] {
+            assert!(Zone::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
     }
 
     proptest! {

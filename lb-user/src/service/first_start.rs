@@ -4,6 +4,7 @@ use super::UpError;
 use super::runtime::Runtime;
 use crate::clock::Now;
 use crate::driver::process::diagnosis;
+use crate::outlet;
 use crate::recovery::{Input, State};
 
 /// Lines of a command's output that an error message repeats.
@@ -32,7 +33,8 @@ impl Runtime {
         let is_ready = |state| matches!(state, State::Active | State::Standby | State::Maintenance);
         if self.coordinator.states().all(|(_, state)| is_ready(state)) {
             self.up_before = None;
-            println!("service {} is up at {}: {}", self.service.name, self.service.vip, self.roles());
+            let (service, roles) = (&self.service, self.roles());
+            outlet::output().line(&format!("service {} is up at {}: {roles}", service.name, service.vip));
             return Ok(());
         }
         if Now::read().boot_ms < deadline.boot_ms {

@@ -13,29 +13,19 @@ impl Runtime {
         match command {
             // Whoever asked may have gone.
             Command::Status(answer) => drop(answer.send(self.status())),
-            Command::Cut(answer) => drop(answer.send(self.cut())),
             Command::Events(answer) => drop(answer.send(self.history.follow())),
             Command::Operate { verb, how, answer } => self.operate(verb, how, answer),
         }
     }
 
-    /// Ends the drain that is under way: what is open when the backend is stopped is cut.
-    fn cut(&mut self) -> Result<Cut, String> {
-        let Some(backend) = self.coordinator.draining_backend().cloned() else {
-            return Err("nothing drains, so there is nothing to cut".into());
-        };
-        let flows = self.refuse_flows(&backend) as u64;
-        tracing::info!(%backend, flows, "the operator ends the drain");
-        self.step(&Input::Cut);
-        self.parts.plane.forget_counts();
-        self.report_flows();
-        Ok(Cut { backend, flows })
-    }
-
     pub(super) fn operate(&mut self, verb: Verb, how: How, answer: oneshot::Sender<Operated>) {
         self.next_request += 1;
         let request = self.next_request;
-        let input = input(verb, request);
+        let Some(input) = input(verb, request) else {
+            // Whoever asked may have gone.
+            let _ = answer.send(self.cut(how.dry_run));
+            return;
+        };
         if how.dry_run {
             // Whoever asked may have gone.
             let _ = answer.send(self.rehearse(&input));
@@ -50,6 +40,25 @@ impl Runtime {
             let waits = self.coordinator.waits().map(str::to_owned);
             let _ = answer.send(Ok(Done { waits, ..Done::default() }));
         }
+    }
+
+    /// Ends the drain that is under way: what is open when the backend is stopped is cut.
+    fn cut(&mut self, dry_run: bool) -> Operated {
+        let Some(backend) = self.coordinator.draining_backend().cloned() else {
+            return Err("nothing drains, so there is nothing to cut".into());
+        };
+        let then = self.coordinator.after_cut(&backend);
+        if dry_run {
+            let flows = self.open_flows(&backend).len();
+            let plan = vec![format!("cut {flows} connections on backend {backend}, {then}")];
+            return Ok(Done { plan, ..Done::default() });
+        }
+        let flows = self.refuse_flows(&backend) as u64;
+        tracing::info!(%backend, flows, "the operator ends the drain");
+        self.step(&Input::Cut);
+        self.parts.plane.forget_counts();
+        self.report_flows();
+        Ok(Done { cut: Some(Cut { backend, flows, then }), ..Done::default() })
     }
 
     /// What a step would do at this moment, without doing it.
@@ -71,13 +80,15 @@ impl Runtime {
     }
 }
 
-fn input(verb: Verb, request: RequestId) -> Input {
-    match verb {
+/// What a verb is to the coordinator; a cut takes the flow table, too.
+fn input(verb: Verb, request: RequestId) -> Option<Input> {
+    Some(match verb {
         Verb::Rejuvenate { backend, in_window } => Input::Rejuvenate { request, backend, in_window },
         Verb::Drain(backend) => Input::Drain { request, backend },
         Verb::Ready(backend) => Input::Ready { request, backend },
         Verb::Pause => Input::Pause { request },
         Verb::Resume => Input::Resume { request },
         Verb::Maintenance(on) => Input::Maintenance { request, on },
-    }
+        Verb::Cut => return None,
+    })
 }

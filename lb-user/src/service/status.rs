@@ -27,6 +27,7 @@ impl Runtime {
             epoch: self.coordinator.steering().epoch,
             rejuvenations: self.coordinator.cycles(),
             activity: self.coordinator.activity(now),
+            hooks: self.coordinator.objections(now),
             paused: self.coordinator.is_paused(),
             maintenance: self.coordinator.is_in_maintenance(),
             waits: self.coordinator.waits().map(str::to_owned),
@@ -47,8 +48,12 @@ impl Runtime {
         state: Option<&State>,
     ) -> Option<BackendStatus> {
         let backend = self.parts.backends.get(name)?;
-        let running = backend.driver.running();
+        let (started, now) = (backend.driver.running(), Now::read());
         let alive = backend.driver.alive().filter(|instance| instance.is_known());
+        let begun = backend
+            .driver
+            .alive()
+            .map(|instance| now.unix_ms.saturating_sub(now.boot_ms.saturating_sub(instance.began_ms())));
         let sample = self.samples.get(name).and_then(|sample| *sample.borrow());
         let tables = self.parts.plane.tables();
         let counters = tables.backend_counters(backend.id).unwrap_or_default();
@@ -58,7 +63,7 @@ impl Runtime {
             state: state.map(ToString::to_string).unwrap_or_default(),
             address: backend.address,
             pid: alive.map(|instance| instance.pid),
-            started_unix_ms: running.map(|running| running.started_unix_ms),
+            started_unix_ms: started.map(|started| started.started_unix_ms).or(begun),
             memory_rss_bytes: sample.map(|sample| sample.memory_rss_bytes),
             memory_limit_bytes: self.policy.memory_limit_bytes,
             flows: flows[usize::from(backend.id)],

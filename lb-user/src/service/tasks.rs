@@ -22,6 +22,7 @@ use crate::driver::Driver;
 use crate::driver::process::Tail;
 use crate::names::{BackendName, ServiceName};
 use crate::net::netns::NetnsHandle;
+use crate::outlet;
 use crate::probe;
 use crate::recovery::{CutFlow, Finding, Input, Instance, Step};
 
@@ -232,7 +233,7 @@ async fn show_output(backend: BackendName, mut tail: Tail) {
     loop {
         ticks.tick().await;
         for line in tail.lines() {
-            println!("{backend} | {line}");
+            outlet::output().line(&format!("{backend} | {line}"));
         }
     }
 }

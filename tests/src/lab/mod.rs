@@ -10,6 +10,7 @@ mod leftovers;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -150,6 +151,12 @@ impl Lab {
     fn start(&mut self) {
         self.starts += 1;
         let output = File::create(self.output_file()).unwrap();
+        self.start_into(output);
+    }
+
+    /// Starts the controller again with the same command line; what it prints and logs goes there.
+    pub fn start_into(&mut self, output: impl Into<OwnedFd>) {
+        let output = output.into();
         let mut command = Command::new(baton());
         command
             .args(&self.command_line)
@@ -209,15 +216,17 @@ impl Lab {
     /// `baton rejuvenate --wait --json`: the exit code and the report, or what it said instead.
     pub fn rejuvenate(&self) -> (Option<i32>, Result<Value, String>) {
         let output = self.baton(&["rejuvenate", &self.name, "--wait", "--json"]);
-        let report = serde_json::from_slice(&output.stdout);
-        (output.status.code(), report.map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned()))
+        let mut document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let report = document.get_mut("report").map(Value::take).filter(|report| !report.is_null());
+        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), report.ok_or_else(said))
     }
 
     /// The service in `baton status --json`; null while no controller answers.
     pub fn status(&self) -> Value {
         let output = self.baton(&["status", "--name", &self.name, "--json"]);
         let mut all: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        all.get_mut(0).map(Value::take).unwrap_or_default()
+        all.get_mut(0).map(Value::take).filter(|found| found["error"].is_null()).unwrap_or_default()
     }
 
     /// The states of both backends.

@@ -232,7 +232,8 @@ impl Governed {
             String::from_utf8_lossy(&output.stdout),
             self.output()
         );
-        serde_json::from_slice(&output.stdout).unwrap()
+        let mut document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["report"].take()
     }
 
     /// Every report of a service that was kept, oldest first.

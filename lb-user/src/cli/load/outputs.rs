@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::LoadArgs;
+use crate::cli::out::say;
 use crate::load::{Report, render, write_requests_csv, write_seconds_csv};
 
 /// Everything that is to be written at the end of a run.
@@ -40,7 +41,7 @@ impl Outputs {
     /// Writes everything.
     pub(super) fn write(self, report: &Report) -> anyhow::Result<()> {
         if self.table {
-            writeln!(io::stdout(), "{}", render(&report.summary))?;
+            say!("{}", render(&report.summary));
         }
         if let Some(Output { path, mut to }) = self.json {
             let text = serde_json::to_string_pretty(&report.summary)?;

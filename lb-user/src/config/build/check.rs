@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::describe::show_duration;
 use super::super::finding::Findings;
 use super::super::read::Fields;
 use super::super::types::{Agent, Ejection, Protocol, ServiceCheck, Watch};
@@ -51,6 +52,7 @@ pub(super) fn check(
 
 fn watch(fields: &Fields, findings: &mut Findings<'_>) -> Option<Watch> {
     let factor: u32 = fields.count("slow_factor")?;
+    no_longer_than(fields, "ejection_step", "ejection_most", findings);
     Some(Watch {
         window: window(fields, findings),
         fall_ignored: fields.count("fall_ignored")?,
@@ -70,6 +72,15 @@ fn watch(fields: &Fields, findings: &mut Findings<'_>) -> Option<Watch> {
             None => None,
         },
     })
+}
+
+/// A time that is written although another one, which is the most, is shorter. None at all is a wish of its own.
+pub(super) fn no_longer_than(fields: &Fields, key: &str, most: &str, findings: &mut Findings<'_>) {
+    let (Some(span), Some(time)) = (fields.written(key), fields.duration(key)) else { return };
+    if let Some(limit) = fields.duration(most).filter(|limit| !limit.is_zero() && time > *limit) {
+        let message = format!("`{key}` is longer than `{most}`, {}", show_duration(limit));
+        findings.warning(&span, message, format!("make it shorter, or `{most}` longer"));
+    }
 }
 
 /// The window of failures, if there is one.

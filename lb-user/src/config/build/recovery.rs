@@ -6,6 +6,7 @@ use http::uri::Scheme;
 use super::super::finding::Findings;
 use super::super::read::Fields;
 use super::super::types::{Hook, HookAction, Recovery};
+use super::check::no_longer_than;
 use crate::recovery::hook::Phase;
 
 /// Whoever is posted to without TLS shows no certificate.
@@ -18,7 +19,8 @@ pub(super) fn trusted_over_tls(fields: &Fields, url_key: &str, findings: &mut Fi
 }
 
 /// How backends are brought back.
-pub(super) fn recovery(fields: &Fields) -> Option<Recovery> {
+pub(super) fn recovery(fields: &Fields, findings: &mut Findings<'_>) -> Option<Recovery> {
+    no_longer_than(fields, "veto_retry", "veto_limit", findings);
     Some(Recovery {
         quarantine_after: fields.count("quarantine_after")?,
         diagnose: fields.texts("diagnose").map(<[String]>::to_vec),

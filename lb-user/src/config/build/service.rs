@@ -25,7 +25,7 @@ pub(super) fn service(fields: &Fields, findings: &mut Findings<'_>) -> Option<Se
     let warm_up = warm_up_fields.and_then(|table| warm_up::warm_up(table, protocol(fields), findings));
     let rejuvenation = fields.table("rejuvenation").and_then(|table| rejuvenation(table, findings));
 
-    let recovery = fields.table("recovery").and_then(recovery::recovery);
+    let recovery = fields.table("recovery").and_then(|table| recovery::recovery(table, findings));
     let hooks: Vec<_> = fields.tables("hook")?.iter().map(|table| recovery::hook(table, findings)).collect();
 
     let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;

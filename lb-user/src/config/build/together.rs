@@ -1,7 +1,7 @@
 //! What only several tables together show to be wrong.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use lb_common::pool::{MEMBERS_MAX, Policy};
@@ -24,6 +24,9 @@ pub(super) fn services(file: &Fields, services: &[Fields], findings: &mut Findin
         (vip, service.at("vip"))
     });
     no_two(vips, findings, |(vip, _)| format!("another service of the same protocol has the VIP `{vip}`"));
+    for service in services {
+        vip_is_of_a_host(service, findings);
+    }
     if let Some(first_too_many) = services.get(SERVICES_MAX as usize) {
         let message = format!("{} services are more than {SERVICES_MAX}", services.len());
         findings.error(&first_too_many.span, message, "let several controllers share them");
@@ -37,6 +40,20 @@ pub(super) fn services(file: &Fields, services: &[Fields], findings: &mut Findin
     }
     interfaces_are_named(file, &backends, findings);
     replies_tell_their_service(services, findings);
+}
+
+/// A VIP that no packet of a client has as its destination, or none that the packet path sees.
+fn vip_is_of_a_host(service: &Fields, findings: &mut Findings<'_>) {
+    let Some(vip) = service.endpoint("vip") else { return };
+    let help = "use an address that clients connect to and that is routed to this host";
+    let what = match vip.ip() {
+        ip if ip.is_unspecified() => "stands for all addresses",
+        ip if ip.is_multicast() => "is a multicast address",
+        IpAddr::V4(ip) if ip.is_broadcast() => "is a broadcast address",
+        ip if ip.is_loopback() => "is of this host alone, and its packets pass no interface",
+        _ => return,
+    };
+    findings.error(&service.at("vip"), format!("`{vip}` {what}"), help);
 }
 
 /// With `nat` a reply tells its service by where it comes from.
@@ -66,6 +83,11 @@ fn replies_tell_their_service(services: &[Fields], findings: &mut Findings<'_>) 
 /// Backends that Baton does not start are reached over an interface of the host.
 fn interfaces_are_named(file: &Fields, backends: &[&Fields], findings: &mut Findings<'_>) {
     let Some(data_plane) = file.table("data_plane") else { return };
+    let interfaces = data_plane.texts("interfaces").unwrap_or_default();
+    if let Some(again) = (1..interfaces.len()).find(|at| interfaces[..*at].contains(&interfaces[*at])) {
+        let message = format!("interface `{}` stands twice", interfaces[again]);
+        findings.error(&data_plane.at("interfaces"), message, "name each interface once");
+    }
     if data_plane.texts("interfaces").is_none_or(|interfaces| !interfaces.is_empty()) {
         return;
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::log::Entry;
+use crate::program::harmless;
 
 /// The longest line that is shown; what is behind it is cut off.
 const LINE_MAX: usize = 16 << 10;
@@ -84,7 +85,7 @@ pub(super) fn last_lines(path: &Path, count: usize) -> Vec<String> {
     for line in end_of(path).unwrap_or_default().lines() {
         match Entry::parse(line) {
             Entry::LifeBegins => lines.clear(),
-            Entry::Printed(text) => lines.push(text.to_owned()),
+            Entry::Printed(text) => lines.push(harmless(text.as_bytes())),
             Entry::Nothing => {}
         }
     }

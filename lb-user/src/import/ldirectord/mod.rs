@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::pool::Policy;
 
 use super::draft::{Draft, policy};
-use super::words::{prefix, seconds};
+use super::words::{port, prefix, seconds};
 use super::{ImportError, Imported, Notes, finish};
 use crate::config::Protocol;
 
@@ -180,7 +180,7 @@ fn draft(server: Virtual, defaults: &Settings, notes: &mut Notes) -> Option<Draf
             Ok(_) => {
                 "left out: firewall marks choose no service; make one for each VIP that the mark stands for"
             }
-            Err(_) => "left out: write an address and a port; names are not looked up",
+            Err(_) => "left out: write an address and a port; names of hosts are not looked up",
         };
         notes.add(first, format!("virtual={vip}"), why);
         return None;
@@ -241,8 +241,14 @@ fn draft(server: Virtual, defaults: &Settings, notes: &mut Notes) -> Option<Draf
     })
 }
 
+/// An address and a port, which may be a name of /etc/services.
 fn vip_of(text: &str) -> Option<SocketAddr> {
-    text.parse().ok().filter(|vip: &SocketAddr| vip.port() != 0)
+    let (host, given) = text.rsplit_once(':')?;
+    if host.contains(':') && !host.starts_with('[') {
+        // An address of IPv6 that has no port.
+        return None;
+    }
+    Some(SocketAddr::new(address(host)?, port(given)?)).filter(|vip| vip.port() != 0)
 }
 
 fn protocol(taken: &mut Taken<'_>, vip: SocketAddr, notes: &mut Notes) -> Protocol {

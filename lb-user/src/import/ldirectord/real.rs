@@ -4,7 +4,7 @@ use lb_common::Forwarding;
 
 use super::super::Notes;
 use super::super::draft::DraftBackend;
-use super::super::words::{range, words};
+use super::super::words::{port as port_of, range, words};
 use super::{Directive, address};
 
 /// Most servers that one line stands for.
@@ -27,7 +27,7 @@ pub(super) fn backends(given: &Directive, notes: &mut Notes) -> Vec<Real> {
     };
     let mut words = words.iter().map(|word| word.trim_matches(',')).filter(|word| !word.is_empty());
     let Some((addresses, port)) = words.next().and_then(place) else {
-        say("left out: write addresses and a port; names are not looked up");
+        say("left out: write addresses and a port; names of hosts are not looked up");
         return Vec::new();
     };
     let mut forwarding = None;
@@ -80,7 +80,7 @@ fn place(text: &str) -> Option<(Vec<std::net::IpAddr>, Option<u16>)> {
     // A bare address of IPv6 has colons of its own.
     let (addresses, port) = match text.rsplit_once(':') {
         Some(_) if address(text).is_some() => (text, None),
-        Some((addresses, port)) => (addresses.trim_end_matches(':'), Some(port.parse::<u16>().ok()?)),
+        Some((addresses, port)) => (addresses.trim_end_matches(':'), Some(port_of(port)?)),
         None => (text, None),
     };
     let addresses = match addresses.split_once("->") {
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(count("[2001:db8::4]:119"), Some((1, Some(119))));
         assert_eq!(count("2001:db8::4"), Some((1, None)));
         assert_eq!(
-            (count("sql01->sql03:3306"), count("192.168.6.2:http"), count("10.0.0.1->10.0.9.1:80")),
+            (count("sql01->sql03:3306"), count("192.168.6.2:no-such-port"), count("10.0.0.1->10.0.9.1:80")),
             (None, None, None)
         );
     }

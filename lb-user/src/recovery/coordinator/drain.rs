@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::flow_counts::OpenFlows;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
-use crate::recovery::cycle::Cycle;
+use crate::recovery::cycle::{Cycle, Diagnosis};
 use crate::recovery::event::Event;
 use crate::recovery::hook::Phase;
 use crate::recovery::journal::Record;
@@ -119,6 +119,29 @@ impl Coordinator {
         if let Some(cycle) = self.cycle.as_mut() {
             cycle.drain_deadline_ms = cycle.drain_deadline_ms.min(now.boot_ms);
         }
+    }
+
+    /// What becomes of a draining backend once its flows are cut, as the end of a sentence about it.
+    pub fn after_cut(&self, name: &BackendName) -> String {
+        if self.is_held(name) {
+            return "which is held out, and not restarted".to_owned();
+        }
+        let Some(cycle) = self.cycle.as_ref().filter(|cycle| cycle.from == *name) else {
+            return "which does not drain any more".to_owned();
+        };
+        if self.policy.hooks.contains_key(&Phase::BeforeStop) && !cycle.consented {
+            let minutes = self.policy.veto_limit_ms as f64 / 60_000.0;
+            return format!(
+                "which is restarted once its hooks (before-stop) consent, or have been asked for {minutes:.1} min"
+            );
+        }
+        if self.policy.diagnosis_ms.is_some() && !matches!(cycle.diagnosis, Diagnosis::Done(_)) {
+            return "which is restarted after its diagnosis".to_owned();
+        }
+        if !self.can_spare(name) {
+            return "which is restarted as soon as the others can do without it".to_owned();
+        }
+        "which is restarted now".to_owned()
     }
 
     /// Whether a drained backend may be stopped at this moment: that can be written down, nobody else is out,

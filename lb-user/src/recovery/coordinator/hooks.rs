@@ -166,13 +166,23 @@ impl Coordinator {
     }
 
     fn vetoed(&mut self, phase: Phase, backend: BackendName, why: &str, now: Now) {
-        self.gate(phase).refuse(now);
+        self.gate(phase).refuse(&backend, why, now);
         let again_ms = self.policy.veto_retry_ms;
         self.out.push(Output::Event(Event::Vetoed { phase, backend, why: why.to_owned(), again_ms }));
         if let Some(pending) = self.pending.take_if(|_| phase == Phase::BeforeHandover) {
             let result = Err(format!("vetoed by a hook ({phase}): {why}"));
             self.out.push(Output::Answer { request: pending.request, result });
         }
+    }
+
+    /// What hooks think about or have refused and that has not been done since, for people.
+    pub fn objections(&self, now: Now) -> Vec<String> {
+        let still = |phase: Phase| match (phase, &self.cycle) {
+            (Phase::BeforeStop, cycle) => cycle.as_ref().is_some_and(|cycle| !cycle.consented),
+            (_, cycle) => cycle.is_none(),
+        };
+        let gates = self.gates.iter().filter(|(phase, _)| still(**phase));
+        gates.filter_map(|(phase, gate)| Some(format!("hooks ({phase}): {}", gate.objection(now)?))).collect()
     }
 
     /// Keeps for the report of the cycle that is under way, or of the one that comes of the consent.

@@ -7,6 +7,8 @@ use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::budget::{Leave, Need, Wish};
+use crate::recovery::gate::Gate;
+use crate::recovery::hook::Phase;
 use crate::recovery::message::{Output, RequestId};
 use crate::recovery::report::Reason;
 use crate::recovery::window::Openness;
@@ -69,6 +71,9 @@ impl Coordinator {
         {
             self.pending = None;
             self.begin_cycle(&from, to.as_ref(), Reason::Operator, Some(request), now);
+        } else if self.waits.is_none() && self.gates.get(&Phase::BeforeHandover).is_some_and(Gate::is_asked) {
+            self.waits =
+                Some(format!("rejuvenation ({}) waits: for its hooks, which may refuse", Reason::Operator));
         }
     }
 

@@ -118,6 +118,9 @@ impl Coordinator {
                 format!("{name} is {} ({finding})", backend.state)
             })
             .collect();
+        if others.is_empty() {
+            return "no standby is ready, so nothing was handed over: there is no other backend".to_owned();
+        }
         format!("no standby is ready, so nothing was handed over: {}", others.join(", "))
     }
 

@@ -27,6 +27,7 @@ fn a_hook_that_consents_lets_the_rejuvenation_begin_and_stands_in_the_report() {
     let request = world.rejuvenate();
     assert_eq!(world.standing(), "a active, b standby", "nothing is done before it has answered");
     world.run_until("a standby, b active");
+    assert_eq!(world.coordinator.objections(world.now), [""; 0]);
     let report = world.report_of(request);
     assert_eq!(report.outcome, Outcome::Completed);
     assert_eq!(report.hooks.len(), 1);
@@ -42,8 +43,11 @@ fn a_veto_answers_the_operator_and_the_next_request_is_asked_about_again() {
     assert_eq!(world.standing(), "a active, b standby");
     let why = world.answers[&request].clone().unwrap_err();
     assert_eq!(why, "vetoed by a hook (before-handover): /bin/ask: exit status 1");
+    let objections = world.coordinator.objections(world.now).join("\n");
+    assert!(objections.contains("a: vetoed 0 s ago: /bin/ask: exit status 1"), "{objections}");
     world.faults.vetoes = 0;
     let request = world.rejuvenate();
+    assert!(world.coordinator.waits().is_some_and(|waits| waits.contains("for its hooks")));
     world.run_until("a standby, b active");
     assert_eq!(world.report_of(request).outcome, Outcome::Completed);
 }
@@ -112,6 +116,11 @@ fn a_veto_keeps_a_drained_backend_until_the_hook_agrees() {
     world.rejuvenate();
     world.run(5_000);
     assert_eq!((world.state("a"), world.machine("a").starts), (State::Drained, 1));
+    let coordinator = &world.coordinator;
+    let then = coordinator.after_cut(&name("a"));
+    assert!(then.contains("once its hooks (before-stop) consent"), "{then}");
+    let objections = coordinator.objections(world.now).join("\n");
+    assert!(objections.starts_with("hooks (before-stop): a: "), "{objections}");
     world.faults.vetoes = 0;
     world.run_until("a standby, b active");
     assert!(!world.said().contains("although a hook"), "{}", world.said());

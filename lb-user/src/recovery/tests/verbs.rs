@@ -195,6 +195,11 @@ fn nobody_is_held_out_below_the_floor_or_without_a_standby() {
     let request = world.drain("x");
     assert_eq!(refused(&world, request), "there is no backend `x`: there are a, b");
     assert_eq!(Standing::of(&world.journal), Standing::default());
+    let mut world = World::new(policy(), &["a"], 1);
+    world.run_until("a active");
+    let request = world.rejuvenate();
+    let why = refused(&world, request);
+    assert_eq!(why, "no standby is ready, so nothing was handed over: there is no other backend");
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl Fleet {
 
     /// Brings a configuration about; the answer is what has changed, and what could not be done yet.
     async fn change_to(&mut self, config: Config) -> Result<(String, Vec<String>), FleetError> {
+        self.ensure_something_stays(&config)?;
         let changes = config::changes(&self.config, &config);
         self.ensure_allowed(&changes)?;
         if self.shared.is_none() && config.services.iter().any(|service| !is_embedded(service)) {
@@ -57,6 +58,20 @@ impl Fleet {
         let failures = self.take_up_all().await;
         self.let_go_of_the_rest()?;
         Ok((summary, failures))
+    }
+
+    /// An error if nothing would be left: a file that lost its services, cut off or emptied, looks just like one that
+    /// is to have none.
+    fn ensure_something_stays(&self, config: &Config) -> Result<(), FleetError> {
+        if self.running.is_empty() || !config.services.is_empty() {
+            return Ok(());
+        }
+        let running: Vec<_> = self.running.keys().map(ToString::to_string).collect();
+        Err(FleetError::Settings(format!(
+            "the file has no service, and these are running: {}; if all are to go, end the controller and `baton unload` \
+             what it leaves",
+            running.join(", ")
+        )))
     }
 
     /// An error if something would have to change that cannot while it serves.
