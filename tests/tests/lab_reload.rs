@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::slice;
 use std::thread;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ fn a_reload_while_a_backend_is_stopped_waits_for_nothing_and_loses_nothing() {
         governed.configure(&[slow_to_stop(&governed, OTHER_DRAIN)]);
         let said = governed.reload().unwrap();
         assert!(said.contains("other `drain` (in place)"), "{said}");
-        assert_eq!(governed.backends_in("shop", "recovering"), [old.clone()], "the stop goes on");
+        assert_eq!(governed.backends_in("shop", "recovering"), slice::from_ref(&old), "the stop goes on");
         fs::write(governed.file("released"), "").unwrap();
         waiting.join().unwrap()
     });
@@ -93,10 +94,26 @@ fn a_death_is_answered_while_a_reload_and_a_stop_are_under_way() {
 }
 
 #[test]
+fn a_controller_that_is_to_end_leaves_a_slow_stop_to_the_next_one_which_does_not_stop_again() {
+    let mut governed = Governed::new(Options::default());
+    let text = slow_to_stop(&governed, QUICK_DRAIN);
+    governed.up(&[text]);
+    let old = governed.backends_in("shop", "active").remove(0);
+    let service = governed.service("shop");
+    assert!(governed.baton(&["rejuvenate", &service]).status.success());
+    eventually("it is being stopped", || governed.backends_in("shop", "recovering") == [old.clone()]);
+    assert_eq!(governed.end_controller(), Some(0));
+    governed.start();
+    fs::write(governed.file("released"), "").unwrap();
+    eventually("it is back", || governed.backends_in("shop", "standby") == [old.clone()]);
+    assert_eq!(lines(&governed.file(&format!("stops-{}", number_of(&old)))), 1, "it is stopped once");
+}
+
+#[test]
 fn a_backend_that_runs_when_it_comes_into_the_configuration_is_taken_as_it_is() {
     let mut governed = Governed::new(Options::default());
     let both = governed.describe("shop", QUICK_DRAIN);
-    governed.up(&[both.clone()]);
+    governed.up(slice::from_ref(&both));
     let standby = governed.backends_in("shop", "standby").remove(0);
     let pid_file = governed.pid_file(number_of(&standby));
     let life = fs::read_to_string(&pid_file).unwrap();
@@ -105,12 +122,12 @@ fn a_backend_that_runs_when_it_comes_into_the_configuration_is_taken_as_it_is() 
     let next = both[at + 1..].find("[[service.backend]]").map_or(both.len(), |length| at + 1 + length);
     let alone = format!("{}{}", &both[..at], &both[next..]);
     for restarts in [false, true] {
-        governed.configure(&[alone.clone()]);
+        governed.configure(slice::from_ref(&alone));
         governed.reload().unwrap();
         eventually("one is left", || {
             governed.status()[0]["backends"].as_array().is_some_and(|all| all.len() == 1)
         });
-        governed.configure(&[both.clone()]);
+        governed.configure(slice::from_ref(&both));
         if restarts {
             governed.end_controller();
             governed.start();

@@ -12,8 +12,9 @@ use tokio::task::LocalSet;
 use super::{UsageError, runtime};
 use crate::config::{Config, Finding};
 use crate::names::PlaneName;
+use crate::outlet;
 use crate::paths::Roots;
-use crate::service::{Fleet, FleetError, FleetOptions};
+use crate::service::{Fleet, FleetEnd, FleetError, FleetOptions};
 
 /// Where packages put the configuration.
 pub(super) const CONFIG_FILE: &str = "/etc/baton/baton.toml";
@@ -45,16 +46,25 @@ impl RunArgs {
         super::init_log(config.controller.log_format, true);
         super::require_root("attaching XDP programs and restarting backends")?;
         let options = FleetOptions { plane: self.plane, reread: read, file: self.config };
-        match LocalSet::new().block_on(&runtime()?, serve(options, config))? {
-            Ok(()) => Ok(ExitCode::SUCCESS),
+        let tasks = LocalSet::new();
+        match tasks.block_on(&runtime()?, serve(options, config))? {
+            Ok(FleetEnd::Done) => Ok(ExitCode::SUCCESS),
+            Ok(FleetEnd::Leaves) => leave(),
             Err(FleetError::Settings(message)) => Err(UsageError(message).into()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
+/// Ends this process and nothing that it has ordered.
+#[expect(clippy::disallowed_methods, reason = "what runs a command kills it when it is dropped")]
+fn leave() -> ! {
+    outlet::flush();
+    std::process::exit(0)
+}
+
 /// The outer error is that signals cannot be heard.
-async fn serve(options: FleetOptions, config: Config) -> Result<Result<(), FleetError>> {
+async fn serve(options: FleetOptions, config: Config) -> Result<Result<FleetEnd, FleetError>> {
     let end = super::told_to_end()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (ask, reloads) = mpsc::channel(1);

@@ -45,7 +45,7 @@ use crate::paths::{Roots, ServicePaths};
 
 pub use definition::{OwnNetwork, is_embedded};
 pub use error::UpError;
-pub use fleet::{Fleet, FleetError, FleetOptions, unload};
+pub use fleet::{Fleet, FleetEnd, FleetError, FleetOptions, unload};
 pub use layout::ensure_layout;
 pub use registration::{BackendNames, RegisteredBackend, Registration, load as load_registration};
 
@@ -91,7 +91,7 @@ async fn open_embedded(
     start: Start,
 ) -> Result<Runtime, UpError> {
     let (parts, start) = embedded_parts(roots, &service, network, None, start).await?;
-    let (runtime, _) = begin(&roots.service(&service.name), Settings::of(service, None)?, parts, start)?;
+    let (runtime, _) = begin(&roots.service(&service.name), Settings::of(service, None)?, parts, &start)?;
     Ok(runtime)
 }
 
@@ -123,7 +123,7 @@ fn begin(
     paths: &ServicePaths,
     settings: Settings,
     parts: parts::Parts,
-    start: Start,
+    start: &Start,
 ) -> Result<(Runtime, mpsc::Sender<Box<Change>>), UpError> {
     let (asked, commands) = mpsc::channel(16);
     let (wanted, changes) = mpsc::channel(1);

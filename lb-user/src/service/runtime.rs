@@ -25,7 +25,7 @@ use crate::api::status::Done;
 use crate::check::Paces;
 use crate::clock::Now;
 use crate::config;
-use crate::names::BackendName;
+use crate::names::{BackendName, ServiceName};
 use crate::paths::ServicePaths;
 use crate::probe::Sample;
 use crate::recovery::event::Event;
@@ -117,34 +117,22 @@ impl Runtime {
         paths: &ServicePaths,
         settings: Settings,
         parts: Parts,
-        start: Start,
+        start: &Start,
         heard: Heard,
     ) -> Result<Self, UpError> {
         let Settings { service, policy, purse } = settings;
         let policy = parts.with_ladders(policy);
         let (journal, past) = Journal::open(&paths.journal());
         journaling::tell(&service.name, &paths.journal(), &past);
-        if let Some(trouble) = past.trouble.as_ref().filter(|_| start == Start::MustComeUp) {
+        if let Some(trouble) = past.trouble.as_ref().filter(|_| *start == Start::MustComeUp) {
             return Err(UpError::files(&paths.journal())(io::Error::other(trouble.clone())));
         }
         let now = Now::read();
         let mut history = History::open(&service.name, paths);
-        let (name, names) = (service.name.clone(), parts.names());
-        let (coordinator, outputs) = if let Start::Adopted { known } = &start {
-            let known: BTreeSet<_> = known.intersection(&names).cloned().collect();
-            let alive = |name: &BackendName| parts.backends.get(name).and_then(|b| b.driver.alive());
-            let alive = known.iter().map(|name| (name.clone(), alive(name))).collect();
-            let (mut coordinator, mut outputs) =
-                Coordinator::resume(name, policy.clone(), &alive, parts.steering(), &past.records, now);
-            // Of those that came into the configuration meanwhile nothing is known: one that runs is taken as it is.
-            if known != names {
-                outputs.extend(coordinator.change(policy.clone(), &names, &known, now));
-            }
-            (coordinator, outputs)
-        } else {
+        if !matches!(start, Start::Adopted { .. }) {
             history.note(Event::ControllerStarted { adopted: false }, now);
-            Coordinator::new(name, policy.clone(), names, &past.records, now)
-        };
+        }
+        let (coordinator, outputs) = first_step(&service.name, &policy, &parts, start, &past.records, now);
         let (reporter, inputs) = mpsc::channel(QUEUE);
         let (checked, checks) = mpsc::channel(QUEUE);
         let paces =
@@ -152,7 +140,7 @@ impl Runtime {
         let mut watchers = JoinSet::new();
         let reporters = tasks::Reporters { inputs: &reporter, checks: &checked };
         let samples = tasks::watch_all(&parts, &service, reporters, &mut watchers);
-        let up_before = (start == Start::MustComeUp).then(|| now.plus_ms(policy.ready_deadline_ms));
+        let up_before = (*start == Start::MustComeUp).then(|| now.plus_ms(policy.ready_deadline_ms));
         let mut runtime = Self {
             service,
             policy,
@@ -368,6 +356,31 @@ impl Runtime {
         }
         Ok(())
     }
+}
+
+/// The first step of a service's controller, by what is known of its backends.
+fn first_step(
+    service: &ServiceName,
+    policy: &Policy,
+    parts: &Parts,
+    start: &Start,
+    past: &[Record],
+    now: Now,
+) -> (Coordinator, Vec<Output>) {
+    let (name, names) = (service.clone(), parts.names());
+    let Start::Adopted { known } = start else {
+        return Coordinator::new(name, policy.clone(), names, past, now);
+    };
+    let known: BTreeSet<_> = known.intersection(&names).cloned().collect();
+    let alive = |name: &BackendName| parts.backends.get(name).and_then(|b| b.driver.alive());
+    let alive = known.iter().map(|name| (name.clone(), alive(name))).collect();
+    let (mut coordinator, mut outputs) =
+        Coordinator::resume(name, policy.clone(), &alive, parts.steering(), past, now);
+    // Of those that came into the configuration meanwhile nothing is known: one that runs is taken as it is.
+    if known != names {
+        outputs.extend(coordinator.change(policy.clone(), &names, &known, now));
+    }
+    (coordinator, outputs)
 }
 
 fn records(outputs: &[Output]) -> Vec<Record> {

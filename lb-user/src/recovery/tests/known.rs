@@ -5,6 +5,7 @@ use crate::recovery::message::Instance;
 use crate::recovery::policy::Policy;
 
 /// What the coordinator can know of a backend.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) life: Option<Instance>,

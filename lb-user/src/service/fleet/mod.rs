@@ -27,7 +27,7 @@ use nix::fcntl::Flock;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::budget::Budget;
@@ -49,6 +49,8 @@ pub use unload::unload;
 
 /// How often those are looked at that leave, or that could not be taken up.
 const TICK: Duration = Duration::from_millis(500);
+/// Commands that are under way for longer when the controller ends are left to the next one.
+const END_LIMIT: Duration = Duration::from_secs(15);
 /// A service that could not be taken up is tried again after this long.
 const RETRY_MS: u64 = 5_000;
 
@@ -102,6 +104,16 @@ pub struct FleetOptions {
     pub reread: fn(&std::path::Path) -> Result<Config, String>,
     /// The configuration file.
     pub file: PathBuf,
+}
+
+/// How a controller has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FleetEnd {
+    /// Everything that it had ordered is done.
+    Done,
+    /// Commands are under way, which the next controller waits for: they must outlive this process, so it has to
+    /// exit without dropping what runs them.
+    Leaves,
 }
 
 /// A service that runs in a task of its own.
@@ -195,7 +207,7 @@ impl Fleet {
         mut self,
         mut reloads: mpsc::Receiver<()>,
         end: impl Future<Output = ()>,
-    ) -> Result<(), FleetError> {
+    ) -> Result<FleetEnd, FleetError> {
         let (asked, mut questions) = mpsc::channel(16);
         let _served =
             api::serve(&self.paths.socket(), asked).map_err(UpError::files(&self.paths.socket()))?;
@@ -230,8 +242,7 @@ impl Fleet {
             }
         }
         notify::stopping();
-        self.end_all().await;
-        Ok(())
+        Ok(self.end_all().await)
     }
 
     /// What a service needs that has a network of its own.
@@ -259,13 +270,19 @@ impl Fleet {
         self.ending.insert(name.clone(), ending);
     }
 
-    async fn end_all(&mut self) {
+    async fn end_all(&mut self) -> FleetEnd {
         let services = self.running.len();
         for (_, running) in std::mem::take(&mut self.running) {
             let _ = running.end.send(());
         }
-        while self.tasks.join_next().await.is_some() {}
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let is_done = timeout(END_LIMIT, all).await.is_ok();
         tracing::info!(services, "the controller has ended; the services go on, `baton unload` ends them");
+        if is_done {
+            return FleetEnd::Done;
+        }
+        tracing::info!("commands are still under way: the next controller waits for them");
+        FleetEnd::Leaves
     }
 
     /// A task has ended: because its service has left, or by itself, and then its service is taken up again.

@@ -94,7 +94,7 @@ impl Fleet {
         for (opening, parts) in opened {
             let name = opening.service.name.clone();
             let result = match parts {
-                Ok((parts, start)) => self.go_on_with(opening, parts, start).await,
+                Ok((parts, start)) => self.go_on_with(opening, parts, &start).await,
                 Err(error) => Err(error),
             };
             failures.extend(result.err().map(|error| (name, error)));
@@ -140,7 +140,7 @@ impl Fleet {
     }
 
     /// Begins to run a service whose parts are there, or lets the one that runs become this one.
-    async fn go_on_with(&mut self, opening: Opening, parts: Parts, start: Start) -> Result<(), FleetError> {
+    async fn go_on_with(&mut self, opening: Opening, parts: Parts, start: &Start) -> Result<(), FleetError> {
         let Opening { service, lock, .. } = opening;
         let settings = Settings::of(service.clone(), Some(&self.budget))?;
         if let Some(running) = self.running.get_mut(&service.name) {
