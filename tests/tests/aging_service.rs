@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,6 @@ impl Service {
             .arg(format!("--listen={address}"))
             .args(options)
             .env("BATON_BACKEND", "left")
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let service = Self { child, address };
@@ -51,13 +50,21 @@ impl Service {
     }
 
     fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect(self.address);
+        let stream = stream.unwrap_or_else(|error| panic!("{error}: {}", self.describe()));
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Connection(BufReader::new(stream))
     }
 
     fn get(&self, path: &str) -> Answer {
-        self.connect().request("GET", path, "test-1", b"").unwrap()
+        let answer = self.connect().request("GET", path, "test-1", b"");
+        answer.unwrap_or_else(|error| panic!("{error}: {}", self.describe()))
+    }
+
+    /// What the kernel says of the process, for whoever finds out why it does not answer.
+    fn describe(&self) -> String {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        format!("{} is {stat:?}", self.address)
     }
 
     fn exit_code(&mut self) -> Option<i32> {

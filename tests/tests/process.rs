@@ -375,8 +375,10 @@ async fn a_sample_sums_the_whole_tree() {
         (rss, fds)
     };
     // They may still be loading what they need.
-    wait_until("the sums are right", || sums(&[probe::sample(&pids)]) == sums(&each()));
+    let is_loaded = |one: &Sample| one.memory_rss_bytes > 100 << 10 && one.fds_count >= 3;
+    wait_until("all are loaded, and the sums are right", || {
+        each().iter().all(is_loaded) && sums(&[probe::sample(&pids)]) == sums(&each())
+    });
     let sample = probe::sample(&pids);
     assert_eq!((sample.processes_count, sample.threads_count), (3, 3));
-    assert!(each().iter().all(|one| one.memory_rss_bytes > 100 << 10 && one.fds_count >= 3), "{sample:?}");
 }
