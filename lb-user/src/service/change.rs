@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use lb_common::BackendState;
 use procfs::Current;
 use tokio::task::JoinSet;
 
@@ -93,6 +94,10 @@ impl Runtime {
         self.settle_with_budget(now);
         // Weights, limits and ids may be others, though the same backends are active.
         self.parts.steer(self.coordinator.steering());
+        for dead in self.cuts.keys().filter(|name| !self.dying.contains(*name)) {
+            // The tables have been filled anew, and its flows go on being refused.
+            self.parts.set_backend_state(dead, BackendState::Refused);
+        }
         tracing::info!(service = %self.service.name, "goes on with its new settings");
     }
 }
