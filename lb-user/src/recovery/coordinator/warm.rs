@@ -86,7 +86,8 @@ impl Coordinator {
     pub(super) fn stop_warming(&mut self, now: Now) {
         let waits = |b: &Backend| {
             let given_up = b.state == State::Failed && matches!(b.warmth, Warmth::Cold | Warmth::Unheard);
-            b.state == State::Warming || given_up
+            // Whose process is not known has to be started again first.
+            b.instance.is_some() && (b.state == State::Warming || given_up)
         };
         for name in self.names_where(waits) {
             let Some(backend) = self.backends.get_mut(&name) else { continue };

@@ -179,7 +179,13 @@ impl Checker {
             }
             Input::Hooked { call, reports } => {
                 let consents = reports.iter().all(|report| report.failure.is_none());
-                if let Some((phase, backend)) = self.asked.get(call).filter(|_| consents) {
+                let is_newest = |phase: Phase| {
+                    let calls = self.asked.iter().filter(|(_, (asked, _))| *asked == phase);
+                    calls.map(|(number, _)| number).max() == Some(call)
+                };
+                // An answer to what is not asked any more counts for nothing.
+                let asked = self.asked.get(call).filter(|(phase, _)| consents && is_newest(*phase));
+                if let Some((phase, backend)) = asked {
                     self.consents.insert(*phase, (backend.clone(), now));
                 }
             }
