@@ -19,22 +19,17 @@ impl Coordinator {
         {
             return Err(why);
         }
-        if let Some(why) = wanted.as_ref().and_then(|name| self.why_not_renewed(name)) {
+        let oldest = || self.oldest_active().filter(|_| self.policy.spread);
+        let chosen = wanted.clone().or_else(oldest).or_else(|| self.active().cloned());
+        if let Some(why) = chosen.as_ref().and_then(|name| self.why_not_renewed(name)) {
             return Err(why);
         }
         if self.policy.spread {
-            let from = wanted.or_else(|| self.oldest_active()).or_else(|| self.active().cloned());
-            let from = from.ok_or("no backend is active")?;
-            if let Some(why) = self.why_not_renewed(&from) {
-                return Err(why);
-            }
+            let from = chosen.ok_or("no backend is active")?;
             return self.why_not_spared(&from).map_or(Ok((from, None)), Err);
         }
         let active = self.active().cloned();
         if wanted.is_none() || wanted == active {
-            if let Some(why) = active.as_ref().and_then(|name| self.why_not_renewed(name)) {
-                return Err(why);
-            }
             let to = self.ready_standby(now).ok_or_else(|| self.why_no_standby(now))?;
             return Ok((active.ok_or("no backend is active")?, Some(to)));
         }
