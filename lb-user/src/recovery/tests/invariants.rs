@@ -179,15 +179,7 @@ impl Checker {
             }
             Input::Hooked { call, reports } => {
                 let consents = reports.iter().all(|report| report.failure.is_none());
-                let is_newest = |phase: Phase| {
-                    let calls = self.asked.iter().filter(|(_, (asked, _))| *asked == phase);
-                    calls.map(|(number, _)| number).max() == Some(call)
-                };
-                // An answer to what is not asked any more counts for nothing.
-                let asked = self.asked.get(call).filter(|(phase, _)| consents && is_newest(*phase));
-                if let Some((phase, backend)) = asked {
-                    self.consents.insert(*phase, (backend.clone(), now));
-                }
+                self.hear_hooks(*call, consents, now);
             }
             Input::Ready { backend, .. } => drop(self.taken_back.insert(backend.clone())),
             Input::Tick
@@ -200,6 +192,18 @@ impl Checker {
             | Input::Maintenance { .. }
             | Input::Leave(_)
             | Input::Journal(_) => {}
+        }
+    }
+
+    fn hear_hooks(&mut self, call: u64, consents: bool, now: Now) {
+        let is_newest = |phase: Phase| {
+            let calls = self.asked.iter().filter(|(_, (asked, _))| *asked == phase);
+            calls.map(|(number, _)| number).max() == Some(&call)
+        };
+        // An answer to what is not asked any more counts for nothing.
+        let asked = self.asked.get(&call).filter(|(phase, _)| consents && is_newest(*phase));
+        if let Some((phase, backend)) = asked {
+            self.consents.insert(*phase, (backend.clone(), now));
         }
     }
 
