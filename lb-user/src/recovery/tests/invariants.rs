@@ -5,10 +5,11 @@
 
 mod recovery;
 mod settled;
+mod warmth;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::known::Known;
+use super::known::{Known, WarmUp};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::event::Event;
@@ -18,8 +19,6 @@ use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
 use crate::recovery::{Finding, State};
-
-mod warmth;
 
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -381,7 +380,7 @@ impl Checker {
         self.word = new.clone();
         for name in &new.active {
             let known = self.known_mut(name);
-            (known.warm, known.warming_since) = (Some(true), None);
+            (known.warm, known.warm_up) = (Some(true), WarmUp::default());
         }
         if self.drain.as_ref().is_some_and(|drain| new.active.contains(&drain.from)) {
             self.drain = None;
@@ -393,7 +392,9 @@ impl Checker {
         };
         let led = to.as_ref().map_or(!new.active.contains(from), |to| new.active.contains(to));
         let is_known = self.backends.contains_key(from);
-        if is_known && led && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
+        // One that could not be written down may have begun since.
+        let is_last = self.drain.as_ref().is_none_or(|drain| drain.cycle <= *cycle);
+        if is_known && is_last && led && *epoch == new.epoch && Some(from) == new.draining.as_ref() {
             self.drain = Some(Drain {
                 cycle: *cycle,
                 from: from.clone(),
@@ -418,8 +419,7 @@ impl Checker {
         if self.is_dead(name, now) {
             return Ok(());
         }
-        let limit = self.policy.warm_up_limit_ms();
-        if known.warm == Some(false) || known.warming_since.is_some_and(|at| now.ms_since(at) > limit) {
+        if known.warm == Some(false) || known.warm_up.is_overdue(&self.policy, now) {
             // No client has met this life.
             return Ok(());
         }
@@ -517,6 +517,9 @@ impl Checker {
             } => {
                 let known = self.known_mut(backend);
                 known.unready_since = known.unready_since.or(Some(now));
+            }
+            Event::State { backend, from: State::Warming, to: State::Failed | State::Recovering, .. } => {
+                self.give_up_warm_up(backend);
             }
             Event::StaysOut { backend, for_ms, .. } => {
                 assert!(*for_ms <= self.policy.ejection_most_ms, "{event:?}");

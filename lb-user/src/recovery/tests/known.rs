@@ -34,8 +34,30 @@ pub(super) struct Known {
     pub(super) out: bool,
     /// Whether this life was warmed up or has served, or its warm-up has failed.
     pub(super) warm: Option<bool>,
-    /// When its warm-up was ordered, until it is heard of.
-    pub(super) warming_since: Option<Now>,
+    pub(super) warm_up: WarmUp,
+}
+
+/// The warm-up that was ordered last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WarmUp {
+    /// When it was ordered, until anything is heard.
+    pub(super) since: Option<Now>,
+    /// A failure was heard of since, perhaps of the one before.
+    pub(super) failed: bool,
+    /// It is not waited for any more.
+    pub(super) given_up: bool,
+}
+
+impl WarmUp {
+    /// A failure that nobody waits for is not the last word: its checks had failed too, and it is warmed up anew.
+    pub(super) fn has_failed(&self) -> Option<bool> {
+        (self.failed && self.given_up).then_some(false)
+    }
+
+    /// Nothing was heard for longer than it may take.
+    pub(super) fn is_overdue(&self, policy: &Policy, now: Now) -> bool {
+        self.since.is_some_and(|at| now.ms_since(at) > policy.warm_up_limit_ms())
+    }
 }
 
 impl Known {
@@ -56,7 +78,7 @@ impl Known {
             stopping: false,
             out: false,
             warm: None,
-            warming_since: None,
+            warm_up: WarmUp::default(),
         }
     }
 }
@@ -70,9 +92,8 @@ impl Known {
     /// Its checks mean something else from now on.
     pub(super) fn forget_checks(&mut self, now: Now) {
         let unready_since = self.unready_since.or(Some(now));
-        let Self { life, overdue, open, stopping, out, warm, warming_since, .. } = *self;
-        *self =
-            Self { unready_since, overdue, open, stopping, out, warm, warming_since, ..Self::new(life, now) };
+        let Self { life, overdue, open, stopping, out, warm, warm_up, .. } = *self;
+        *self = Self { unready_since, overdue, open, stopping, out, warm, warm_up, ..Self::new(life, now) };
     }
 
     /// Its last check failed, and enough did; or fewer, while clients asked in vain.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checker, Known, Verdict};
+use super::{Checker, Known, Verdict, WarmUp};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::State;
@@ -12,10 +12,16 @@ impl Checker {
     pub(super) fn hear_warm_up(&mut self, backend: &BackendName, instance: Instance, passed: bool) {
         let known = self.known_mut(backend);
         if known.life == Some(instance) {
-            // The first answer to what was ordered last is what counts, unless it is warm already.
-            known.warm = known.warm.or(Some(passed));
-            known.warming_since = None;
+            (known.warm_up.since, known.warm_up.failed) = (None, known.warm_up.failed || !passed);
+            known.warm = known.warm.or(Some(true).filter(|_| passed)).or(known.warm_up.has_failed());
         }
+    }
+
+    /// It is not waited for any more.
+    pub(super) fn give_up_warm_up(&mut self, backend: &BackendName) {
+        let known = self.known_mut(backend);
+        known.warm_up.given_up = true;
+        known.warm = known.warm.or(known.warm_up.has_failed());
     }
 
     /// Nobody who serves gets requests that count as a warm-up.
@@ -24,7 +30,8 @@ impl Checker {
             return Err(format!("{backend} is warmed up while it serves"));
         }
         let known = self.known_mut(backend);
-        (known.warm, known.warming_since) = (known.warm.filter(|warm| *warm), Some(now));
+        known.warm = known.warm.filter(|warm| *warm);
+        known.warm_up = WarmUp { since: Some(now), ..WarmUp::default() };
         Ok(())
     }
 
