@@ -13,25 +13,13 @@ use nix::sys::signal::Signal;
 /// Requests of every kind come by within this.
 const A_WHILE: Duration = Duration::from_secs(1);
 
-/// Requests of few packets.
-const SMALL: [&str; 3] = [
-    "name=short,path=/free,weight=45,mode=close",
-    "name=keep-alive,path=/free,weight=45,mode=keep-alive,requests=10,idle=200ms",
-    "name=slow,path=/slow?ms=300,weight=10,mode=close",
-];
-
 /// Rejuvenates the active backend twice under requests of every kind: both have served in the end, and nothing
 /// is lost.
 fn rejuvenate_twice(options: Options, settings: &str) {
     let mut governed = Governed::new(options);
     let service = governed.describe("shop", settings);
     governed.up(&[service]);
-    // What unpacks `ipip` here is a script: on a busy machine it falls seconds behind a load of many packets, and
-    // no drain is over before it has caught up.
-    let requests = match options.forwarding {
-        Forwarding::Ipip => governed.requests_of(0, &SMALL),
-        Forwarding::Nat | Forwarding::Dsr => governed.requests(0),
-    };
+    let requests = governed.requests(0);
     for _ in 0..2 {
         thread::sleep(A_WHILE);
         let report = governed.rejuvenate("shop", None);

@@ -14,9 +14,10 @@ use std::time::Duration;
 use baton::net::mac::Mac;
 use baton::net::netns::{NetnsHandle, run_in};
 
+use super::decapsulate::Decapsulator;
 use crate::lab::{PATIENCE, aging_service, eventually};
 
-/// How often an echo looks whether it is to end.
+/// How often a thread looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A network namespace with one interface to the others.
@@ -100,27 +101,23 @@ impl Machine {
 
     /// Unpacks what arrives in IP-in-IP.
     pub(super) fn decapsulate(&self) -> Running {
-        let version = if self.address.is_ipv4() { "4" } else { "6" };
-        gear(&self.netns, include_str!("decapsulate.py"), &[version.to_owned()])
+        let is_ipv4 = self.address.is_ipv4();
+        let mut tunnel = self.run(|| Decapsulator::new(is_ipv4, LOOK)).expect("raw sockets");
+        Running::thread(move || tunnel.unpack_one())
     }
 
     /// Answers each datagram with its name and what it carried.
     pub(super) fn serve_echo(&self, address: SocketAddr, name: u8) -> Running {
         let socket = self.run(|| UdpSocket::bind(address)).expect("an address of the machine");
         socket.set_read_timeout(Some(LOOK)).expect("a timeout");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let mut packet = [0; 2048];
-            packet[0] = name;
-            while !stopped.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = socket.recv_from(&mut packet[1..]) {
-                    // Whether it arrives is for the client to judge.
-                    let _ = socket.send_to(&packet[..=length], from);
-                }
+        let mut packet = [0; 2048];
+        packet[0] = name;
+        Running::thread(move || {
+            if let Ok((length, from)) = socket.recv_from(&mut packet[1..]) {
+                // Whether it arrives is for the client to judge.
+                let _ = socket.send_to(&packet[..=length], from);
             }
-        });
-        Running::Thread(stop, Some(thread))
+        })
     }
 }
 
@@ -158,6 +155,20 @@ pub(super) enum Running {
     Process(Child),
     /// A thread of this process.
     Thread(Arc<AtomicBool>, Option<JoinHandle<()>>),
+}
+
+impl Running {
+    /// Does a piece of work, which ends soon, again and again.
+    fn thread(mut work: impl FnMut() + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                work();
+            }
+        });
+        Self::Thread(stop, Some(thread))
+    }
 }
 
 impl Drop for Running {

@@ -18,6 +18,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a test fails by a panic, wherever in the plane")]
 
 mod conversations;
+mod decapsulate;
 mod describe;
 mod governed;
 mod machine;
