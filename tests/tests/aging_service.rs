@@ -1,7 +1,7 @@
 //! The aging service as a process, over real sockets on loopback.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +10,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// No port to be drawn (`ip_local_port_range`). One that a listener was given and gave back would not do: a child
+/// that another test is just starting has that listener too until its `exec`, and goes on listening.
+const PORT: u16 = 20_080;
 
 /// A running service; killed when it is dropped.
 struct Service {
@@ -28,12 +31,11 @@ struct Connection(BufReader<TcpStream>);
 
 impl Service {
     fn start(options: &[&str]) -> Self {
-        // The port is free again when the listener is gone. On a loopback address of its own nobody else takes it
-        // meanwhile, not even another test of this process.
+        // On a loopback address of its own nobody else takes the port, not even another test of this process.
         static COUNT: AtomicU8 = AtomicU8::new(1);
         let [.., high, low] = std::process::id().to_be_bytes();
         let own = Ipv4Addr::new(127, high | 1, low, COUNT.fetch_add(1, Ordering::Relaxed));
-        let address = TcpListener::bind((own, 0)).unwrap().local_addr().unwrap();
+        let address = SocketAddr::from((own, PORT));
         let child = Command::new(env!("CARGO_BIN_EXE_aging-service"))
             .arg(format!("--listen={address}"))
             .args(options)

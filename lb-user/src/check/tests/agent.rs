@@ -39,7 +39,8 @@ async fn what_means_nothing_is_shown() {
 
 #[tokio::test]
 async fn an_agent_that_is_not_there_or_silent_is_no_word_of_its_backend() {
-    assert_eq!(ask(closed_port(LOOPBACKS[0]), PATIENCE).await, Err(Finding::Refused));
+    let (_held, closed) = closed_port(LOOPBACKS[0]);
+    assert_eq!(ask(closed, PATIENCE).await, Err(Finding::Refused));
     // It waits for a question that an agent is not asked.
     assert_eq!(ask(server(b"up\n"), LIMIT).await, Err(Finding::TimedOut));
     assert_eq!(ask(server_at(LOOPBACKS[1], b"up\n".to_vec()).0, LIMIT).await, Err(Finding::TimedOut));

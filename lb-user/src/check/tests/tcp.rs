@@ -11,7 +11,8 @@ async fn an_open_port_passes_and_a_closed_one_is_refused() {
         let listener = TcpListener::bind((loopback, 0)).unwrap();
         assert_eq!(ask(&Check::Tcp, listener.local_addr().unwrap()).await, Ok(()));
         for check in ["tcp", "http:/", "https:/"] {
-            let found = ask(&check.parse().unwrap(), closed_port(loopback)).await;
+            let (_held, closed) = closed_port(loopback);
+            let found = ask(&check.parse().unwrap(), closed).await;
             assert_eq!(found, Err(Finding::Refused), "{check} {loopback}");
         }
     }

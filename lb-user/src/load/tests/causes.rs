@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::server::Server;
 use super::{outcomes, plan, run_quietly};
@@ -80,9 +80,9 @@ async fn a_record_tells_how_far_its_request_came() {
 
 #[tokio::test]
 async fn a_port_without_listener_refuses() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
     let report = run_quietly(&plan(address, 3, &["name=x"])).await;
     assert_eq!(outcomes(&report), [Outcome::Refused; 3]);
     assert!(report.records.iter().all(|record| record.connected_us.is_none()));

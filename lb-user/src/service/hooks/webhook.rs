@@ -46,7 +46,7 @@ async fn attempt(url: &str, trust: &TlsCheck, document: &[u8]) -> Result<(), Str
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -96,6 +96,9 @@ mod tests {
         let why = post(&url, &TlsCheck::default(), b"{}", PATIENCE, 1, NO_WAIT).await;
         assert_eq!(why, Err("status 503 (1 retries)".to_owned()));
         served.await.unwrap();
+        let held = TcpSocket::new_v4().unwrap();
+        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("http://{}", held.local_addr().unwrap());
         let why = post(&url, &TlsCheck::default(), b"{}", PATIENCE, 0, NO_WAIT).await.unwrap_err();
         assert!(why.contains("refused"), "{why}");
     }
