@@ -1,12 +1,13 @@
 //! JSON documents that processes of Baton leave each other, each of them written whole or not at all.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::atomic_file;
 
 /// Reads a document; one that is damaged is an error of kind `Other`.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
@@ -20,12 +21,5 @@ pub(crate) fn write<T: Serialize>(path: &Path, document: &T) -> io::Result<()> {
     if fs::read(path).is_ok_and(|there| there == text) {
         return Ok(());
     }
-    let temporary = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let written = file.write_all(&text).and_then(|()| file.sync_all());
-    written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
-        // Half of it is of no use, and takes room.
-        let _ = fs::remove_file(&temporary);
-    })
+    atomic_file::replace(path, &text, 0o600).map(drop)
 }

@@ -4,6 +4,7 @@
 //! Decisions are pure (`fn step(&mut self, now, input) -> outputs`); a thin shell round them does the IO.
 
 pub mod api;
+mod atomic_file;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -281,7 +281,7 @@ async fn a_start_that_cannot_be_says_why_and_leaves_nothing() {
 #[tokio::test]
 async fn a_life_whose_start_cannot_be_recorded_is_ended_again() {
     let backend = backend("exec sleep 1000");
-    fs::create_dir_all(backend.dir().join("running.new")).unwrap();
+    fs::create_dir_all(backend.dir().join("running.json.new")).unwrap();
     let error = backend.driver.start().await.unwrap_err().to_string();
     assert!(error.contains("cannot record what runs"), "{error}");
     wait_until("nothing is left", || backend.inhabitants().is_empty());

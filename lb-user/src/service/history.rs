@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::broadcast;
 
+use crate::atomic_file;
 use crate::clock::Now;
 use crate::documents;
 use crate::names::ServiceName;
@@ -99,12 +100,7 @@ fn rewrite(path: &Path, events: &VecDeque<Timed>) -> io::Result<File> {
         text.push_str(&serde_json::to_string(event).map_err(io::Error::other)?);
         text.push('\n');
     }
-    let temporary = path.with_extension("new");
-    let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    written.inspect_err(|_| {
-        // It takes room that is missing.
-        let _ = fs::remove_file(&temporary);
-    })?;
+    atomic_file::replace(path, text.as_bytes(), 0o666)?;
     OpenOptions::new().append(true).open(path)
 }
 

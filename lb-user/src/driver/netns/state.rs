@@ -3,7 +3,7 @@
 //! Files are replaced whole, by rename, so that a crash leaves the old one or the new one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
 use super::topology::Topology;
+use crate::atomic_file;
 use crate::names::ServiceName;
 use crate::paths::Roots;
 
@@ -131,10 +132,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(io_error("create", dir))?;
     }
-    let fresh = path.with_added_extension("new");
-    let mut file = File::create(&fresh).map_err(io_error("create", &fresh))?;
-    file.write_all(bytes).map_err(io_error("write", &fresh))?;
-    fs::rename(&fresh, path).map_err(io_error("replace", path))
+    atomic_file::replace(path, bytes, 0o666).map(drop).map_err(io_error("replace", path))
 }
 
 /// Removes a file; true if there was one.

@@ -13,11 +13,15 @@ use std::path::{Path, PathBuf};
 
 use super::lines::{Damage, Line, Scan, line, line_of};
 use super::{Record, Standing};
+use crate::atomic_file::replace;
 
 /// Beyond this size the records of ended cycles are dropped.
 const COMPACT_BYTES: u64 = 1 << 20;
 /// So much of a damaged journal is kept aside, in bytes.
 const ASIDE_BYTES: usize = 4 << 20;
+
+/// Less what the umask of the controller takes away.
+const MODE: u32 = 0o666;
 
 /// An open journal.
 #[derive(Debug)]
@@ -117,7 +121,7 @@ impl Journal {
         (self.sequence, self.length) = (scan.sequence, scan.length);
         if scan.damage.is_some() {
             let aside = self.path.with_extension("damaged");
-            replace(&aside, &bytes[..bytes.len().min(ASIDE_BYTES)])?;
+            replace(&aside, &bytes[..bytes.len().min(ASIDE_BYTES)], MODE)?;
             self.compact()?;
             return Ok(());
         }
@@ -215,7 +219,7 @@ impl Journal {
             sequence += 1;
             text.extend(line_of(sequence, json));
         }
-        self.file = Some(replace(&self.path, &text)?);
+        self.file = Some(replace(&self.path, &text, MODE)?);
         (self.sequence, self.length) = (sequence, text.len() as u64);
         self.compact_beyond = COMPACT_BYTES.max(2 * self.length);
         sync_directory(&self.path)
@@ -228,19 +232,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         read => read,
     }
-}
-
-/// Puts a file of these bytes in the place of another in one step.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
-        // It takes room that is missing.
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    Ok(file)
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
