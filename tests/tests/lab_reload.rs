@@ -11,6 +11,7 @@ use baton_tests::lab::eventually;
 use baton_tests::plane::{Governed, Options, assert_nothing_lost, backend_name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 /// Requests of every kind come by within this.
 const A_WHILE: Duration = Duration::from_secs(1);
@@ -21,10 +22,15 @@ fn lines(path: &Path) -> usize {
     fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// A service whose stop takes until a file is there, and is counted.
+/// A service of two whose stop takes until a file is there, and is counted.
 fn slow_to_stop(governed: &Governed, settings: &str) -> String {
+    slow_to_stop_of(governed, settings, 2)
+}
+
+/// The same of more.
+fn slow_to_stop_of(governed: &Governed, settings: &str, backends: usize) -> String {
     let mut text = governed.describe("shop", settings);
-    for number in 0..2 {
+    for number in 0..backends {
         let stop = governed.file(&format!("stop-{number}")).display().to_string();
         let (counted, released) = (governed.file(&format!("stops-{number}")), governed.file("released"));
         let slow = governed.script(
@@ -42,7 +48,15 @@ fn slow_to_stop(governed: &Governed, settings: &str) -> String {
 }
 
 fn number_of(name: &str) -> usize {
-    (0..2).find(|number| backend_name(*number) == name).expect("a backend of the lab")
+    (0..3).find(|number| backend_name(*number) == name).expect("a backend of the lab")
+}
+
+/// A service's text without one of its backends.
+fn without(service: &str, backend: &str) -> String {
+    let section = format!("[[service.backend]]\nname = \"{backend}\"");
+    let at = service.find(&section).expect("the backend's section");
+    let next = service[at + 1..].find("[[service.backend]]").map_or(service.len(), |length| at + 1 + length);
+    format!("{}{}", &service[..at], &service[next..])
 }
 
 #[test]
@@ -117,10 +131,7 @@ fn a_backend_that_runs_when_it_comes_into_the_configuration_is_taken_as_it_is() 
     let standby = governed.backends_in("shop", "standby").remove(0);
     let pid_file = governed.pid_file(number_of(&standby));
     let life = fs::read_to_string(&pid_file).unwrap();
-    let section = format!("[[service.backend]]\nname = \"{standby}\"");
-    let at = both.find(&section).expect("the backend's section");
-    let next = both[at + 1..].find("[[service.backend]]").map_or(both.len(), |length| at + 1 + length);
-    let alone = format!("{}{}", &both[..at], &both[next..]);
+    let alone = without(&both, &standby);
     for restarts in [false, true] {
         governed.configure(slice::from_ref(&alone));
         governed.reload().unwrap();
@@ -137,4 +148,72 @@ fn a_backend_that_runs_when_it_comes_into_the_configuration_is_taken_as_it_is() 
         eventually("it waits again", || governed.backends_in("shop", "standby") == [standby.clone()]);
         assert_eq!(fs::read_to_string(&pid_file).unwrap(), life, "it was not restarted");
     }
+}
+
+#[test]
+fn the_order_of_backends_in_the_file_means_nothing_to_those_that_run() {
+    let mut governed = Governed::new(Options::default());
+    let vip = governed.embedded_vip();
+    let describe =
+        |governed: &Governed, names: [&str; 2]| governed.describe_processes("pair", vip, &names, "");
+    governed.up(&[describe(&governed, ["left", "right"])]);
+    let pids = |governed: &Governed| -> Vec<Value> {
+        let status = governed.status();
+        let backends = status[0]["backends"].as_array().unwrap();
+        backends.iter().map(|backend| serde_json::json!([backend["name"], backend["pid"]])).collect()
+    };
+    let before = pids(&governed);
+    let requests = governed.requests_to(
+        0,
+        vip,
+        &[
+            "name=short,path=/free,weight=1,mode=close",
+            "name=kept,path=/free,weight=1,mode=keep-alive,requests=100,idle=50ms",
+        ],
+    );
+    thread::sleep(A_WHILE);
+    for (order, restarts) in [(["right", "left"], false), (["left", "right"], true)] {
+        governed.configure(&[describe(&governed, order)]);
+        if restarts {
+            assert_eq!(governed.end_controller(), Some(0));
+            governed.start();
+        } else {
+            let said = governed.reload().unwrap();
+            assert!(said.contains("nothing has changed"), "{said}");
+        }
+        governed.until_ready(1);
+        thread::sleep(A_WHILE);
+        assert_eq!(pids(&governed), before, "{}", governed.output());
+    }
+    let summary = requests.end().summary;
+    assert!(summary.is_clean(), "{summary:?}");
+    assert_eq!(summary.by_backend.len(), 1, "new flows go where they went: {:?}", summary.by_backend);
+}
+
+#[test]
+fn the_active_backend_serves_until_a_change_that_waits_for_another_one_takes_it_away() {
+    let mut governed = Governed::new(Options { backends: 3, ..Options::default() });
+    let text = slow_to_stop_of(&governed, QUICK_DRAIN, 3);
+    governed.up(slice::from_ref(&text));
+    let active = governed.backends_in("shop", "active").remove(0);
+    let stopped = governed.backends_in("shop", "standby").remove(0);
+    let service = governed.service("shop");
+    assert!(governed.baton(&["rejuvenate", &service, "--backend", &stopped]).status.success());
+    eventually("it is being stopped", || governed.backends_in("shop", "recovering") == [stopped.clone()]);
+    let requests = governed.requests_of(0, &["name=short,path=/free,weight=1,mode=close"]);
+    thread::sleep(A_WHILE);
+    governed.configure(&[without(&without(&text, &active), &stopped)]);
+    governed.reload().unwrap();
+    // Between two requests it has no flow, and its id could be given back.
+    thread::sleep(3 * A_WHILE);
+    assert_eq!(governed.backends_in("shop", "active"), [active]);
+    fs::write(governed.file("released"), "").unwrap();
+    eventually("the one that is left serves", || {
+        let backends = governed.status()[0]["backends"].clone();
+        backends.as_array().is_some_and(|all| all.len() == 1 && all[0]["state"] == "active")
+    });
+    thread::sleep(A_WHILE);
+    let summary = requests.end().summary;
+    assert!(summary.is_clean(), "{summary:?}");
+    assert_eq!(summary.by_backend.len(), 2, "{:?}", summary.by_backend);
 }

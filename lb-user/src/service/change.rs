@@ -6,6 +6,7 @@ use std::path::Path;
 
 use lb_common::BackendState;
 use procfs::Current;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::UpError;
@@ -44,9 +45,24 @@ pub(super) struct Change {
     pub(super) settings: Settings,
     /// Its parts as they are then.
     pub(super) parts: Parts,
+    /// Dropped when it is brought about: until then the service stands on its old backends.
+    pub(super) until_done: oneshot::Sender<()>,
 }
 
 impl Runtime {
+    /// Takes in what the service is to become; its tables have been filled for that already.
+    pub(super) fn hear_change(&mut self, change: Box<Change>) {
+        self.change = Some(change);
+        self.refuse_again();
+    }
+
+    /// Goes on refusing the flows of the dead, although the tables have been filled anew.
+    fn refuse_again(&mut self) {
+        for dead in self.cuts.keys().filter(|name| !self.dying.contains(*name)) {
+            self.parts.set_backend_state(dead, BackendState::Refused);
+        }
+    }
+
     /// Becomes what was wanted, unless a backend that is to go is being started or stopped: that comes first.
     pub(super) fn change_if_possible(&mut self) {
         let Some(change) = &self.change else { return };
@@ -71,7 +87,7 @@ impl Runtime {
     }
 
     fn become_changed(&mut self, change: Change, stay: &BTreeSet<BackendName>) {
-        let Change { settings: Settings { service, policy, purse }, parts } = change;
+        let Change { settings: Settings { service, policy, purse }, parts, until_done: _done } = change;
         let policy = parts.with_ladders(policy);
         let names = parts.names();
         if service.check.watch.slow != self.service.check.watch.slow || !stay.is_superset(&names) {
@@ -94,10 +110,7 @@ impl Runtime {
         self.settle_with_budget(now);
         // Weights, limits and ids may be others, though the same backends are active.
         self.parts.steer(self.coordinator.steering());
-        for dead in self.cuts.keys().filter(|name| !self.dying.contains(*name)) {
-            // The tables have been filled anew, and its flows go on being refused.
-            self.parts.set_backend_state(dead, BackendState::Refused);
-        }
+        self.refuse_again();
         tracing::info!(service = %self.service.name, "goes on with its new settings");
     }
 }

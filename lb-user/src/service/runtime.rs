@@ -210,7 +210,7 @@ impl Runtime {
                 }
                 Some(seen) = self.checks.recv() => self.see(seen),
                 Some(command) = self.commands.recv() => self.obey(command),
-                Some(change) = self.changes.recv() => self.change = Some(change),
+                Some(change) = self.changes.recv() => self.hear_change(change),
                 Ok(()) = self.parts.hops.changed() => self.parts.refresh_hops()?,
                 Some(_) = self.actions.join_next() => {}
                 () = sleep_until(scan_at) => {

@@ -122,9 +122,19 @@ struct Running {
     end: oneshot::Sender<()>,
     /// What it is to become.
     changes: mpsc::Sender<Box<Change>>,
+    /// Held by the last change until it is brought about.
+    changing: oneshot::Receiver<()>,
     task: task::Id,
     definition: config::Service,
     lock: Flock<fs::File>,
+}
+
+impl Running {
+    /// Whether it is what is `wanted`, and no longer stands on the backends that it had before.
+    fn has_become(&mut self, wanted: &config::Service) -> bool {
+        let is_changing = matches!(self.changing.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        self.definition == *wanted && !is_changing
+    }
 }
 
 /// A service that has left the configuration, and whose task has not ended yet.
@@ -325,10 +335,7 @@ impl Fleet {
             let _ = self.take_up_all().await;
         }
         let seen_off = self.see_off(now).await;
-        let released = match &mut self.shared {
-            Some(shared) => shared.release_backends(&self.config.services, now),
-            None => Ok(()),
-        };
+        let released = self.release_backends(now);
         let trouble = seen_off.and(released).err().map(|error| error.to_string());
         // Said once for as long as it lasts.
         match trouble.as_ref().filter(|_| trouble != self.trouble) {
@@ -339,6 +346,16 @@ impl Fleet {
             None => {}
         }
         self.trouble = trouble;
+    }
+
+    /// Gives back the ids of backends that are in no service any more.
+    fn release_backends(&mut self, now: Now) -> Result<(), FleetError> {
+        let Some(shared) = &mut self.shared else { return Ok(()) };
+        let (wanted, running) = (self.config.services.iter(), &mut self.running);
+        let settled = wanted.filter(|service| {
+            running.get_mut(&service.name).is_some_and(|running| running.has_become(service))
+        });
+        shared.release_backends(&settled.collect::<Vec<_>>(), now)
     }
 
     fn summary(&self) -> String {

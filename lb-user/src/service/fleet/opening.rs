@@ -144,9 +144,10 @@ impl Fleet {
         let Opening { service, lock, .. } = opening;
         let settings = Settings::of(service.clone(), Some(&self.budget))?;
         if let Some(running) = self.running.get_mut(&service.name) {
+            let (until_done, changing) = oneshot::channel();
             // A task that has ended is noticed by itself, and its service taken up again.
-            let _ = running.changes.send(Box::new(Change { settings, parts })).await;
-            running.definition = service;
+            let _ = running.changes.send(Box::new(Change { settings, parts, until_done })).await;
+            (running.definition, running.changing) = (service, changing);
             return Ok(());
         }
         let Some(lock) = lock else {
@@ -166,7 +167,9 @@ impl Fleet {
             (name, Box::new(runtime), result)
         });
         self.taken_up.insert(service.name.clone());
-        let running = Running { end, changes, task: task.id(), definition: service.clone(), lock };
+        // It is what it is to be from its first step on.
+        let (_, changing) = oneshot::channel();
+        let running = Running { end, changes, changing, task: task.id(), definition: service.clone(), lock };
         self.running.insert(service.name, running);
         Ok(())
     }

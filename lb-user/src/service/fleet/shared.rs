@@ -181,13 +181,13 @@ impl SharedPlane {
         self.keep_ids()
     }
 
-    /// Gives back the ids of backends that have left the configuration and have no flows any longer.
+    /// Gives back the ids of backends that have left these services and have no flows any longer.
     pub(super) fn release_backends(
         &mut self,
-        services: &[config::Service],
+        services: &[&config::Service],
         now: Now,
     ) -> Result<(), FleetError> {
-        // Those of services that leave go with their service.
+        // Those of services that leave go with their service; who is still becoming what is wanted has them yet.
         let is_wanted = |service: &ServiceName, backend: &BackendName| {
             let service = services.iter().find(|known| known.name == *service);
             service.is_none_or(|service| service.backends.iter().any(|known| known.name == *backend))

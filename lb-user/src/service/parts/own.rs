@@ -36,9 +36,15 @@ pub(in crate::service) struct Owned<'d> {
 }
 
 impl Owned<'_> {
-    /// The ids of the backends: in order of the file, from 1 on.
+    /// The ids of the backends: those that they have, or else in order of the file, from 1 on. Their flows know
+    /// them by these, wherever they stand in the file.
     pub(in crate::service) fn ids(&self) -> BTreeMap<BackendName, BackendId> {
-        (1..).zip(&self.service.backends).map(|(id, backend)| (backend.name.clone(), id)).collect()
+        let names = self.service.backends.iter().map(|backend| &backend.name);
+        match &self.left {
+            // A service in a network of its own keeps its set of backends.
+            Some(left) => left.backends.iter().map(|(name, backend)| (name.clone(), backend.id)).collect(),
+            None => names.cloned().zip(1..).collect(),
+        }
     }
 
     /// What is to be written down of the service.
