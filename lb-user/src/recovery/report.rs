@@ -91,6 +91,8 @@ pub enum Outcome {
     HeldOut,
     /// The old backend was taken out of the configuration meanwhile, and is no business of ours any more.
     Removed,
+    /// The machine was restarted meanwhile, or the data plane unloaded: all flows are gone.
+    Interrupted,
 }
 
 impl fmt::Display for Outcome {
@@ -104,6 +106,7 @@ impl fmt::Display for Outcome {
             Self::CalledOff => "was called off",
             Self::HeldOut => "ended with the backend held out",
             Self::Removed => "ended because the backend was removed from the configuration",
+            Self::Interrupted => "was interrupted: the machine was restarted, or the data plane unloaded",
         })
     }
 }

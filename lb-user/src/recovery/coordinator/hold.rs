@@ -64,12 +64,17 @@ impl Coordinator {
         match backend.state {
             State::Maintenance => Ok(Way::Already),
             State::Draining | State::Drained => Ok(Way::Drains),
-            State::Failed => Ok(Way::AtOnce),
-            State::Starting | State::Warming if backend.instance.is_some() => Ok(Way::AtOnce),
+            State::Failed => self.way_of_one_without_new_flows(name),
+            State::Starting | State::Warming if backend.instance.is_some() => {
+                self.way_of_one_without_new_flows(name)
+            }
             State::Starting | State::Warming | State::Recovering => {
                 Err(format!("{name} is {}: wait until its command runs", backend.state))
             }
-            State::Standby => self.reason_to_refuse().map_or(Ok(Way::AtOnce), Err),
+            State::Standby => match self.reason_to_refuse() {
+                Some(why) => Err(why),
+                None => self.way_of_one_without_new_flows(name),
+            },
             State::Active => {
                 if let Some(why) = self.reason_to_refuse() {
                     return Err(why);
@@ -80,6 +85,22 @@ impl Coordinator {
                 let to = self.ready_standby(now).ok_or_else(|| self.why_no_standby(now))?;
                 Ok(Way::HandsOver(Some(to)))
             }
+        }
+    }
+
+    /// A life that has served may have flows yet, though new ones go elsewhere: these have to end first.
+    fn way_of_one_without_new_flows(&self, name: &BackendName) -> Result<Way, String> {
+        let backend = &self.backends[name];
+        if !backend.has_worked || backend.instance.is_none() {
+            return Ok(Way::AtOnce);
+        }
+        if let Some(cycle) = &self.cycle {
+            let (number, from) = (cycle.number, &cycle.from);
+            return Err(format!("rejuvenation {number} of {from} is under way: wait until it ends"));
+        }
+        match self.fit_active().next() {
+            Some(active) => Ok(Way::HandsOver(Some(active.clone()).filter(|_| !self.policy.spread))),
+            None => Ok(Way::AtOnce),
         }
     }
 

@@ -88,7 +88,8 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// A service whose backends are all to be started, but for those that operators hold out: that is all
-    /// that still counts of the `history` in the journal, which another boot of the machine may have left.
+    /// that still counts of the `history` in the journal, which another boot of the machine may have left. What
+    /// was under way then is written down as over.
     pub fn new(
         service: ServiceName,
         policy: Policy,
@@ -110,14 +111,14 @@ impl Coordinator {
             }
         }
         let starting = backends.iter().filter(|(_, backend)| backend.state == State::Starting);
-        let starts = starting.map(|(name, _)| Output::Start(name.clone())).collect();
-        let coordinator = Self {
+        let starts: Vec<_> = starting.map(|(name, _)| Output::Start(name.clone())).collect();
+        let mut this = Self {
             service,
             policy,
             backends,
             steering: Steering::default(),
             cycle: None,
-            cycles: 0,
+            cycles: history.iter().filter_map(Record::cycle).max().unwrap_or(0),
             paused: standing.paused,
             last_handover: None,
             journal_error: None,
@@ -133,7 +134,10 @@ impl Coordinator {
             leave_is_fresh: false,
             out: Vec::new(),
         };
-        (coordinator, starts)
+        this.close_history(history, &standing, now);
+        let mut out = std::mem::take(&mut this.out);
+        out.extend(starts);
+        (this, out)
     }
 
     /// Takes in what happened and answers with what to do, in order.

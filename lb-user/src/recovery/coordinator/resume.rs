@@ -66,6 +66,22 @@ impl Coordinator {
         (this, out)
     }
 
+    /// The service is set up anew: what an earlier controller had under way came to an end without it.
+    pub(super) fn close_history(&mut self, history: &[Record], standing: &Standing, now: Now) {
+        for backend in standing.quarantined.iter().chain(standing.steps.keys()).collect::<BTreeSet<_>>() {
+            self.record(Record::Recovered { backend: backend.clone() });
+        }
+        let Some((Record::Handover { cycle, from, to, reason, at, instance, .. }, _)) = open_cycle(history)
+        else {
+            return;
+        };
+        // The boot clock may have begun anew, and says nothing of how long it took.
+        let begun = Now { unix_ms: at.unix_ms, ..now };
+        let mut cycle = Cycle::new(*cycle, reason.clone(), from.clone(), to.clone(), begun);
+        cycle.before = *instance;
+        self.end_cycle(cycle, Outcome::Interrupted, None, now);
+    }
+
     fn take_up(&mut self, name: &BackendName, instance: Instance, history: &[Record], now: Now) {
         let is_active = self.is_active(name);
         let drained = |record: &Record| {

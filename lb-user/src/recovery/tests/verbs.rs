@@ -4,7 +4,7 @@ use super::policy;
 use super::world::World;
 use crate::recovery::journal::{Record, Standing};
 use crate::recovery::report::Outcome;
-use crate::recovery::{Policy, State};
+use crate::recovery::{Output, Policy, State};
 
 /// The answer to a request without a report.
 fn refused(world: &World, request: u64) -> String {
@@ -237,15 +237,77 @@ fn a_hold_that_was_written_down_and_never_begun_is_released() {
 }
 
 #[test]
+fn one_that_was_taken_back_with_its_flows_is_held_out_again_only_when_they_have_ended() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 12;
+    world.drain("a");
+    world.run(200);
+    world.ready("a");
+    world.run_until("a standby, b active");
+    let request = world.drain("a");
+    world.run(20_000);
+    assert_eq!((world.standing().as_str(), world.answers.get(&request)), ("a draining, b active", None));
+    world.machine("a").flows = 0;
+    world.run_until("a maintenance, b active");
+    let report = world.report_of(request);
+    assert_eq!((report.outcome, report.flows_at_handover.total()), (Outcome::HeldOut, 12));
+}
+
+#[test]
+fn a_member_that_fell_is_held_out_when_its_flows_have_ended() {
+    let mut world = World::pool(&policy(), &["a", "b", "c"]);
+    // Nothing else is done for it.
+    world.maintain(true);
+    world.machine("c").flows = 3;
+    world.life("c").wedged = true;
+    world.run_until("a active, b active, c starting");
+    world.drain("c");
+    world.run(2_000);
+    assert_eq!(world.standing(), "a active, b active, c draining", "{}", world.said());
+    world.machine("c").flows = 0;
+    world.run_until("a active, b active, c maintenance");
+}
+
+#[test]
 fn who_is_held_out_is_not_started_after_a_reboot_either() {
     let history = [Record::HeldOut { backend: super::name("b") }, Record::Paused];
     let names = ["a", "b"].map(super::name);
     let now = crate::clock::Now { boot_ms: 1, unix_ms: 1 };
     let (coordinator, outputs) =
         crate::recovery::Coordinator::new("web".parse().unwrap(), policy(), names, &history, now);
-    assert_eq!(outputs, [crate::recovery::Output::Start(super::name("a"))]);
+    assert_eq!(outputs, [Output::Start(super::name("a"))]);
     assert!(coordinator.is_paused());
     assert_eq!(coordinator.states().last(), Some((&super::name("b"), State::Maintenance)));
+}
+
+#[test]
+fn what_was_under_way_before_a_reboot_is_over() {
+    let mut world = World::up(policy());
+    world.machine("a").flows = 1;
+    world.drain("a");
+    world.run(200);
+    let (b, step) = (super::name("b"), crate::recovery::Step::Reboot);
+    world.journal.push(Record::Step { backend: b.clone(), step, number: 1 });
+    world.journal.push(Record::Quarantined { backend: b.clone() });
+    let now = crate::clock::Now { boot_ms: 1, unix_ms: world.now.unix_ms + 60_000 };
+    let new = |journal: &[Record]| {
+        let names = ["a", "b"].map(super::name);
+        crate::recovery::Coordinator::new("web".parse().unwrap(), policy(), names, journal, now).1
+    };
+    let outputs = new(&world.journal);
+    let reports = outputs.iter().filter_map(|output| match output {
+        Output::Report(report) => Some((report.cycle, report.outcome, report.duration_ms)),
+        _ => None,
+    });
+    assert_eq!(reports.collect::<Vec<_>>(), [(1, Outcome::Interrupted, 0)]);
+    assert_eq!(outputs.last(), Some(&Output::Start(b)));
+    world.journal.extend(outputs.into_iter().filter_map(|output| match output {
+        Output::Journal(record) => Some(record),
+        _ => None,
+    }));
+    let standing = Standing::of(&world.journal);
+    assert_eq!(standing, Standing { held_out: [super::name("a")].into(), ..Standing::default() });
+    assert!(matches!(new(&world.journal)[..], [Output::Start(_)]), "it is over once");
 }
 
 #[test]
