@@ -98,7 +98,8 @@ impl Coordinator {
             let (number, from) = (cycle.number, &cycle.from);
             return Err(format!("rejuvenation {number} of {from} is under way: wait until it ends"));
         }
-        match self.fit_active().next() {
+        // Where too few serve, one that drains would only be gone back to.
+        match self.fit_active().next().filter(|_| !self.policy.spread || self.has_enough()) {
             Some(active) => Ok(Way::HandsOver(Some(active.clone()).filter(|_| !self.policy.spread))),
             None => Ok(Way::AtOnce),
         }

@@ -5,6 +5,7 @@
 
 mod recovery;
 mod settled;
+mod takeover;
 mod warmth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -255,36 +256,6 @@ impl Checker {
             _ => {}
         }
         self.durable.push(record);
-    }
-
-    /// The coordinator died; the next one knows what runs, what is on disk and what the kernel does.
-    pub(super) fn crash(&mut self, alive: &BTreeMap<BackendName, Option<Instance>>, now: Now) {
-        for (name, life) in alive {
-            let has_served = self.word.active.contains(name)
-                || self.word.draining.as_ref() == Some(name)
-                || self.durable.iter().any(|record| {
-                    matches!(record, Record::Handover { from, instance, .. }
-                        if from == name && instance == life)
-                });
-            let known = self.known_mut(name);
-            let (out, warm) =
-                (known.out && known.life.is_none(), (has_served && life.is_some()).then_some(true));
-            *known = Known { out, warm, ..Known::new(*life, now) };
-        }
-        let ends_or_begins =
-            |record: &&Record| matches!(record, Record::Handover { .. } | Record::Ended { .. });
-        let last = self.durable.iter().rfind(ends_or_begins);
-        let goes_on =
-            |drain: &Drain| matches!(last, Some(Record::Handover { cycle, .. }) if *cycle == drain.cycle);
-        self.drain = self.drain.take().filter(goes_on);
-        self.cycle_of = self.open_cycle();
-        // Whoever is still held out is said to be again.
-        self.held_out.clear();
-        self.released.clear();
-        // What hooks have said the next one has not heard.
-        self.asked.clear();
-        self.consents.clear();
-        self.stop_asked = None;
     }
 
     /// Holds an order against the account and takes note of it.

@@ -236,7 +236,8 @@ fn disturb(world: &mut World, all: &[&str]) {
     let who = one_of(world, &names);
     match world.rng.random_range(0..100) {
         0..8 => world.kill(who),
-        8..14 => world.crash(),
+        8..9 => world.reboot(),
+        9..14 => world.crash(),
         14..24 => {
             if let Some(life) = &mut world.machine(who).life {
                 life.wedged = !life.wedged;

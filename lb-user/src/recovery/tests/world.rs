@@ -282,8 +282,34 @@ impl World {
             purse.interrupt(self.checker.cycle_of.as_ref().map(|(cycle, _)| *cycle));
         }
         let (service, policy) = ("web".parse().unwrap(), self.policy.clone());
-        let (coordinator, outputs) =
+        let taken_up =
             Coordinator::resume(service, policy, &alive, self.word.clone(), &self.journal, self.now);
+        self.go_on_with(taken_up);
+    }
+
+    /// The machine is started anew: what ran has ended, nothing is steered, and the journal is all that is left.
+    pub(super) fn reboot(&mut self) {
+        self.trace(&"a reboot");
+        let is_periodic =
+            |what: &Happening| matches!(what, Happening::Check(_) | Happening::Sample(_) | Happening::Scan);
+        self.agenda.retain(|_, what| is_periodic(what));
+        for machine in self.machines.values_mut() {
+            (machine.life, machine.flows) = (None, 0);
+        }
+        self.word = Steering::default();
+        self.unanswered.clear();
+        self.journal_failed_at = None;
+        self.checker.reboot(self.now);
+        if let Some(purse) = &self.purse {
+            purse.interrupt(None);
+        }
+        let (service, names) = ("web".parse().unwrap(), self.machines.keys().cloned().collect::<Vec<_>>());
+        let made = Coordinator::new(service, self.policy.clone(), names, &self.journal, self.now);
+        self.go_on_with(made);
+    }
+
+    /// A controller takes its first step.
+    fn go_on_with(&mut self, (coordinator, outputs): (Coordinator, Vec<Output>)) {
         self.coordinator = coordinator;
         let records = records(&outputs);
         if self.journal_writes() {
