@@ -133,7 +133,8 @@ impl WaitForArgs {
             .until(|status| Ok(self.condition.holds(&self.chosen(status)?)))
             .map(|status| End::new(Outcome::Done, standing(&status), Done::default()));
         if self.json {
-            tell(&ended, &self.name, "wait", self.backend.as_ref(), true)?;
+            let nothing = Done::default();
+            tell(&ended, &nothing, &self.name, "wait", self.backend.as_ref(), true)?;
         }
         ended.map(|_| ExitCode::SUCCESS)
     }
