@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::SystemTime;
 
 use baton::net::netns::run_in;
 use baton_tests::lab::eventually;
@@ -252,4 +253,33 @@ fn in_maintenance_of_a_service_what_dies_stays_dead_until_it_is_over() {
     assert_eq!(governed.backends_in(NAMES[0], "maintenance"), [standby.as_str()]);
     governed.baton(&["maintenance", &name, "off", "--backend", &standby]);
     governed.until_ready(1);
+}
+
+/// A day of the week on which it is not today, nor about to be.
+fn another_day() -> &'static str {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    // That was a Thursday.
+    ["thu", "fri", "sat", "sun", "mon", "tue", "wed"][(since_1970.as_secs() / 86_400 + 3) as usize % 7]
+}
+
+#[test]
+fn a_rehearsal_says_what_would_be_waited_for_when_a_rule_waits_for_the_same_already() {
+    let mut governed = Governed::new(Options::default());
+    let day = another_day();
+    let window = format!(
+        "[service.rejuvenation]\nmax_age = \"1s\"\n[[service.rejuvenation.window]]\ndays = [\"{day}\"]\n\
+         start = \"02:00\"\nlength = \"1h\"\ntime_zone = \"UTC\"\n"
+    );
+    let services = &describe(&governed, &window)[..1];
+    up(&mut governed, "", services);
+    let name = governed.service(NAMES[0]);
+    eventually("a rule waits", || governed.status()[0]["waits"].as_str().is_some_and(|w| w.contains("(age")));
+    let rehearsed = governed.baton(&["rejuvenate", &name, "--in-window", "--dry-run", "--json"]);
+    let document: Value = serde_json::from_slice(&rehearsed.stdout).unwrap();
+    assert_eq!(document["result"], "planned", "{document:#}");
+    let waits = document["waits"].as_str().unwrap();
+    assert!(waits.starts_with("rejuvenation (operator) waits: for the next window"), "{document:#}");
+    assert_eq!(document["plan"], serde_json::json!([waits]));
+    let shown = said(&governed.baton(&["rejuvenate", &name, "--in-window", "--dry-run"]));
+    assert_eq!(shown, format!("would: {waits}\n"));
 }

@@ -193,3 +193,19 @@ fn a_webhook_is_told_again_until_it_listens() {
     assert_eq!(first["states"][report["from"].as_str().unwrap()], "standby", "{first:#}");
     assert!(!governed.output().contains("failed: "), "{}", governed.output());
 }
+
+#[test]
+fn what_a_verb_has_cut_is_in_its_document_also_if_the_end_of_the_drain_takes_too_long() {
+    let mut governed = Governed::new(Options::default());
+    let settings = format!("{QUICK_DRAIN}[service.recovery]\ndiagnose = [\"/bin/sleep\", \"30\"]");
+    let service = governed.describe("shop", &settings);
+    governed.up(&[service]);
+    let _old = governed.client(0).connect(governed.vip());
+    let name = governed.service("shop");
+    assert!(governed.baton(&["rejuvenate", &name]).status.success());
+    eventually("it drains", || governed.backends_in("shop", "draining").len() == 1);
+    let late = governed.baton(&["cut", &name, "--wait", "--timeout", "2s", "--json"]);
+    let told: Value = serde_json::from_slice(&late.stdout).unwrap();
+    assert_eq!((late.status.code(), &told["result"]), (Some(3), &"timed_out".into()), "{told:#}");
+    assert_eq!(told["cut"]["flows"], 1, "{told:#}");
+}

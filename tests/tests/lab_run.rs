@@ -310,3 +310,14 @@ fn what_the_packet_path_counts_for_a_backend_is_in_the_status() {
     let timed: u64 = first_bytes.map(|bucket| bucket["responses"].as_u64().unwrap()).sum();
     assert!(timed > 0 && timed <= sum("turns"), "{status:#}");
 }
+
+#[test]
+fn what_is_probably_not_meant_like_that_is_logged_at_the_start_as_at_a_reload() {
+    let mut governed = Governed::new(Options::default());
+    governed.configure(&[]);
+    governed.start();
+    let warnings = |governed: &Governed| governed.output().matches("there is no service").count();
+    eventually("it is said at the start", || warnings(&governed) == 1);
+    eventually("it is said again", || governed.reload().is_ok());
+    assert_eq!(warnings(&governed), 2, "{}", governed.output());
+}

@@ -106,6 +106,65 @@ fn a_backend_that_does_not_end_when_it_is_told_to_is_killed() {
     assert_eq!(wrong.status.code(), Some(2), "{}", said(&wrong));
 }
 
+/// Runs a script with a `baton` that notes its words and then does this.
+fn with_stub(name: &str, arguments: &[&str], stub: &str) -> (Output, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let (baton, notes) = (directory.path().join("baton"), directory.path().join("notes"));
+    fs::write(&baton, format!("#!/bin/sh\necho \"$*\" >>{}\n{stub}\n", notes.display())).unwrap();
+    fs::set_permissions(&baton, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(scripts().join(name));
+    command.args(arguments).env("BATON", &baton).env("BATON_TIMEOUT", "5s").stdin(Stdio::null());
+    let output = command.current_dir(directory.path()).output().unwrap();
+    (output, fs::read_to_string(notes).unwrap_or_default())
+}
+
+#[test]
+fn services_that_cannot_be_listed_are_no_success() {
+    let (output, words) = with_stub("rejuvenate-all", &[], "exit 1");
+    assert_eq!((output.status.code(), words.as_str()), (Some(1), "status --quiet\n"), "{}", said(&output));
+}
+
+#[test]
+fn a_backend_without_a_known_process_is_not_drained_for_its_memory() {
+    let stub = "case $* in *--pid*) exit 1 ;; esac";
+    let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
+    assert_eq!((output.status.code(), words.lines().count()), (Some(1), 1), "{words}{}", said(&output));
+    assert!(said(&output).contains("nothing was done"), "{}", said(&output));
+}
+
+#[test]
+fn whatever_fails_after_a_drain_the_backend_is_taken_back() {
+    // It is known before the drain, and not any more afterwards.
+    let stub = "case $* in drain*) : >drained ;; *--pid*) [ ! -e drained ] && echo 1 ;; esac";
+    let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
+    assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+    assert_eq!(words.lines().last(), Some("ready shop a"), "{words}{}", said(&output));
+}
+
+#[test]
+fn a_paused_service_is_renewed_unless_it_is_to_be_skipped() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    for (off, on) in [
+        (&["pause", lab.name()][..], &["resume", lab.name()][..]),
+        (&["maintenance", lab.name(), "on"], &["maintenance", lab.name(), "off"]),
+    ] {
+        assert!(lab.baton(off).status.success());
+        let output = script(&lab, "rejuvenate-all", &["--skip-paused", lab.name()], &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert!(said(&output).contains("left alone"), "{}", said(&output));
+        assert!(lab.baton(on).status.success());
+    }
+    assert_eq!(lab.reports().len(), 0);
+    assert!(lab.baton(&["pause", lab.name()]).status.success());
+    let output = script(&lab, "rejuvenate-all", &[lab.name()], &[]);
+    assert_eq!((output.status.code(), lab.reports().len()), (Some(0), 1), "{}", said(&output));
+    // What is neither is not skipped.
+    assert!(lab.baton(&["resume", lab.name()]).status.success());
+    let output = script(&lab, "rejuvenate-all", &["--skip-paused", lab.name()], &[]);
+    assert_eq!((output.status.code(), lab.reports().len()), (Some(0), 2), "{}", said(&output));
+}
+
 #[test]
 fn units_name_what_is_there() {
     let unit = fs::read_to_string(scripts().join("baton.service")).unwrap();

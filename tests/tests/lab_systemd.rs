@@ -1,10 +1,11 @@
 //! Units of a real systemd that `baton run` restarts on the machine that both run on.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use baton_tests::lab::{aging_service, eventually};
+use baton_tests::lab::{aging_service, baton, eventually};
 use baton_tests::plane::{Governed, Options, assert_nothing_lost, backend_name};
 use serde_json::Value;
 
@@ -238,4 +239,82 @@ fn a_controller_that_is_killed_in_the_middle_of_a_restart_is_succeeded_by_one_th
     }
     thread::sleep(A_WHILE);
     assert_nothing_lost(&requests.end(), 2);
+}
+
+/// A file of `scripts/`, with what the test has elsewhere than a host that was installed as the file says.
+fn script(name: &str, elsewhere: &[(&str, String)]) -> (String, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(name);
+    let mut text = fs::read_to_string(path).unwrap();
+    for (installed, there) in elsewhere {
+        assert!(text.contains(installed), "{name} has no {installed}");
+        text = text.replace(installed, there);
+    }
+    (name.to_owned(), text)
+}
+
+/// The units of the controller and of what renews every night.
+fn nightly_units(governed: &Governed) -> Vec<(String, String)> {
+    let (baton, rejuvenate_all) = (baton().display().to_string(), governed.file("rejuvenate-all"));
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/rejuvenate-all"), &rejuvenate_all)
+        .unwrap();
+    let plane = governed.service("");
+    let run = format!("{baton} run --plane {}", plane.trim_end_matches('-'));
+    let config = governed.file("baton.toml").display().to_string();
+    let started = format!("Environment=BATON={baton}\nExecStart={}", rejuvenate_all.display());
+    vec![
+        script(
+            "baton.service",
+            &[
+                ("/usr/bin/baton run", run),
+                ("/usr/bin/baton", baton),
+                ("/etc/baton/baton.toml", config),
+                // Older systemds know no other.
+                ("Type=notify-reload", "Type=notify".to_owned()),
+            ],
+        ),
+        script("baton-rejuvenate.service", &[("ExecStart=/usr/share/baton/rejuvenate-all", started)]),
+        script("baton-rejuvenate.timer", &[]),
+    ]
+}
+
+#[test]
+fn the_nightly_units_renew_what_is_up_and_leave_alone_what_is_paused() {
+    let mut governed = Governed::new(Options::default());
+    let mut units = [0, 1].map(|number| unit(&governed, number, "")).to_vec();
+    units.extend(nightly_units(&governed));
+    governed.boot(units);
+    let service = governed.describe_driven("shop", governed.vip(), QUICK_DRAIN, |n| driver(n, ""));
+    governed.configure(&[service]);
+    let systemctl = |words: &[&str]| {
+        let output = governed.init().systemctl(words);
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let renew = || systemctl(&["start", "baton-rejuvenate.service"]);
+    let renewed = || governed.status().first().and_then(|shop| shop["rejuvenations"].as_u64());
+    assert!(!renew().0, "no controller runs");
+    let (is_up, why) = systemctl(&["start", "baton.service"]);
+    assert!(is_up, "{why}{}", governed.init().log());
+    let is_ready = || {
+        let in_state = |state| governed.backends_in("shop", state).len();
+        (in_state("active"), in_state("standby")) == (1, 1)
+    };
+    eventually("both stand", is_ready);
+    assert_eq!(renew(), (true, String::new()), "{}", governed.init().log());
+    assert_eq!(renewed(), Some(1));
+
+    // The timer comes without a night.
+    let drop_in = "[Timer]\nOnCalendar=\nOnActiveSec=100ms\nRandomizedDelaySec=0\nAccuracySec=10ms\n";
+    fs::write(governed.init().disk().join("soon.conf"), drop_in).unwrap();
+    let directory = "/run/systemd/system/baton-rejuvenate.timer.d";
+    let put = format!("mkdir {directory} && cp /disk/soon.conf {directory}/ && systemctl daemon-reload");
+    assert!(governed.init().run(&["sh", "-c", &put]).status.success());
+    assert_eq!(systemctl(&["start", "baton-rejuvenate.timer"]), (true, String::new()));
+    eventually("the timer has renewed it", || renewed() == Some(2) && is_ready());
+
+    let name = governed.service("shop");
+    assert!(governed.baton(&["pause", &name]).status.success());
+    assert_eq!(renew(), (true, String::new()), "{}", governed.init().log());
+    assert_eq!(renewed(), Some(2), "it is paused");
+    // What is left is removed by whoever ends the test, which no controller may be in the way of.
+    assert_eq!(systemctl(&["stop", "baton.service"]), (true, String::new()));
 }

@@ -220,3 +220,24 @@ fn every_verb_waits_for_what_its_operator_expects() {
     assert_eq!((&cut["cut"]["flows"], &cut["cut"]["backend"]), (&1.into(), &active.into()), "{cut:#}");
     assert!(!lab.states().iter().any(|state| state.starts_with("drain")), "{:?}", lab.states());
 }
+
+#[test]
+fn a_verb_that_was_begun_is_not_told_as_refused_when_the_controller_is_killed() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let mut old = lab.connect();
+    old.get("/free").unwrap();
+    let pid = Pid::from_raw(lab.controller().cast_signed());
+    let told = thread::scope(|scope| {
+        let verb = scope.spawn(|| lab.baton(&["rejuvenate", lab.name(), "--wait", "--json"]));
+        eventually("it drains", || lab.states().contains(&"draining".to_owned()));
+        kill(pid, Signal::SIGKILL).unwrap();
+        verb.join().unwrap()
+    });
+    assert_eq!((code(&told), &document(&told)["result"]), (Some(1), &"unknown".into()), "{}", said(&told));
+    assert!(document(&told)["message"].as_str().unwrap().contains("`baton status`"), "{}", said(&told));
+    lab.kill_controller();
+    lab.start_again();
+    drop(old);
+    eventually("the next controller goes on with it", || lab.reports().len() == 1);
+}

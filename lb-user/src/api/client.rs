@@ -33,7 +33,10 @@ pub enum ClientError {
     /// It refused, and says why.
     #[error("{0}")]
     Refused(String),
-    /// It broke off, or answered something else than was asked.
+    /// It ends, and has not taken what it was asked.
+    #[error("the controller is ending, so it did nothing: ask again once the next one runs")]
+    Ending,
+    /// It broke off, or answered something else than was asked; what it was asked may have been done.
     #[error("the controller's answer could not be read: {0}")]
     Broken(String),
 }
@@ -96,8 +99,14 @@ async fn checked(response: Response<Incoming>, limit: Duration) -> Result<Respon
     if response.status() == StatusCode::OK {
         return Ok(response);
     }
+    let status = response.status();
     let body = within(limit, collect(response)).await?;
-    Err(ClientError::Refused(String::from_utf8_lossy(&body).trim_end().to_owned()))
+    let text = String::from_utf8_lossy(&body).trim_end().to_owned();
+    Err(match status {
+        StatusCode::SERVICE_UNAVAILABLE => ClientError::Ending,
+        StatusCode::BAD_GATEWAY => ClientError::Broken(text),
+        _ => ClientError::Refused(text),
+    })
 }
 
 async fn read_json<T: DeserializeOwned>(

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::sync::{mpsc, oneshot};
 
-use super::server::{Served, listen};
+use super::server::{Served, ask, listen};
 
 /// A question to the controller, with the way back.
 #[derive(Debug)]
@@ -27,12 +27,9 @@ pub fn serve(socket: &Path, questions: mpsc::Sender<Question>) -> io::Result<Ser
 }
 
 async fn reload(State(questions): State<mpsc::Sender<Question>>) -> Response {
-    let (sender, receiver) = oneshot::channel();
-    // A controller that ends drops the question.
-    let _ = questions.send(Question::Reload(sender)).await;
-    match receiver.await {
+    match ask(&questions, Question::Reload).await {
         Ok(Ok(summary)) => Json(summary).into_response(),
         Ok(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the controller is ending").into_response(),
+        Err(silence) => silence.into_response(),
     }
 }

@@ -117,8 +117,8 @@ pub(super) fn listen(socket: &Path, router: Router) -> io::Result<Served> {
 
 async fn status(State(commands): State<Commands>) -> Response {
     match ask(&commands, Command::Status).await {
-        Some(status) => Json(status).into_response(),
-        None => ending(),
+        Ok(status) => Json(status).into_response(),
+        Err(silence) => silence.into_response(),
     }
 }
 
@@ -175,9 +175,9 @@ async fn maintenance_off(State(commands): State<Commands>, Query(query): Query<O
 async fn operate(commands: &Commands, verb: Verb, query: &OperateQuery) -> Response {
     let how = How { wait: query.wait, dry_run: query.dry_run };
     match ask(commands, |answer| Command::Operate { verb, how, answer }).await {
-        Some(Ok(done)) => Json(done).into_response(),
-        Some(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
-        None => ending(),
+        Ok(Ok(done)) => Json(done).into_response(),
+        Ok(Err(why)) => (StatusCode::CONFLICT, why).into_response(),
+        Err(silence) => silence.into_response(),
     }
 }
 
@@ -197,7 +197,10 @@ struct EventsQuery {
 }
 
 async fn events(State(commands): State<Commands>, Query(query): Query<EventsQuery>) -> Response {
-    let Some((past, future)) = ask(&commands, Command::Events).await else { return ending() };
+    let (past, future) = match ask(&commands, Command::Events).await {
+        Ok(events) => events,
+        Err(silence) => return silence.into_response(),
+    };
     let past = stream::iter(past);
     let lines = if query.follow { past.chain(following(future)).left_stream() } else { past.right_stream() };
     Body::from_stream(lines.map(|event| Ok::<_, Infallible>(line(&event)))).into_response()
@@ -222,12 +225,59 @@ fn line(event: &Timed) -> Bytes {
     text.into()
 }
 
-async fn ask<T>(commands: &Commands, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+/// Asks the controller, and waits for its answer for as long as it takes.
+pub(super) async fn ask<C, T>(
+    questions: &mpsc::Sender<C>,
+    question: impl FnOnce(oneshot::Sender<T>) -> C,
+) -> Result<T, Silence> {
     let (sender, receiver) = oneshot::channel();
-    commands.send(command(sender)).await.ok()?;
-    receiver.await.ok()
+    questions.send(question(sender)).await.map_err(|_| Silence::Ending)?;
+    receiver.await.map_err(|_| Silence::Lost)
 }
 
-fn ending() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "the controller is ending").into_response()
+/// Why a controller that ends has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// It takes no questions any more, so nothing came of this one.
+    Ending,
+    /// The question was on its way, or what it asked for was.
+    Lost,
+}
+
+impl IntoResponse for Silence {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Ending => (StatusCode::SERVICE_UNAVAILABLE, "the controller is ending"),
+            Self::Lost => (StatusCode::BAD_GATEWAY, "it ended before it answered"),
+        }
+        .into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::client::{self, ClientError};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn what_a_controller_that_ends_has_not_taken_is_told_from_what_it_may_have_begun() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control");
+        let (commands, mut taken) = mpsc::channel(1);
+        let _served = serve(&socket, commands).unwrap();
+        let ends = async {
+            drop(taken.recv().await);
+            taken
+        };
+        let (asked, taken) =
+            tokio::join!(client::post::<Done>(&socket, "/v1/rejuvenate?wait=true", LIMIT), ends);
+        assert!(matches!(asked, Err(ClientError::Broken(_))), "{asked:?}");
+        drop(taken);
+        let asked = client::post::<Done>(&socket, "/v1/rejuvenate?wait=true", LIMIT).await;
+        assert!(matches!(asked, Err(ClientError::Ending)), "{asked:?}");
+    }
 }

@@ -96,7 +96,7 @@ fn page(command: &clap::Command) -> Result<(String, String)> {
 
 const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "Done."),
-    ("1", "It failed, was refused, or something was lost."),
+    ("1", "It failed, was refused, something was lost, or the controller did not say what came of it."),
     ("2", "Wrong use, or settings that cannot work."),
     ("3", "Not over in the time that was given; what was begun goes on."),
 ];

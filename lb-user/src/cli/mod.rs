@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand, each thin over the library.
 //!
-//! Exit codes, for every subcommand: 0 done, 1 it failed, was refused, or something was lost, 2 wrong use or
-//! settings, 3 not over in the time that was given.
+//! Exit codes, for every subcommand: 0 done, 1 it failed, was refused, something was lost, or the controller did not
+//! say what came of it, 2 wrong use or settings, 3 not over in the time that was given.
 
 mod attach;
 mod check;

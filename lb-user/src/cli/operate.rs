@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use serde::Serialize;
+use thiserror::Error;
 
 use super::out::say;
 use super::{TimedOut, runtime};
@@ -79,9 +80,18 @@ pub(super) enum Outcome {
     Failed,
     /// Nothing was done.
     Refused,
+    /// The controller did not say what came of it, and it may have been done or begun.
+    Unknown,
     /// It was not over in time, and goes on.
     TimedOut,
 }
+
+/// Nobody knows what came of a wish that the controller may have taken.
+#[derive(Debug, Error)]
+#[error(
+    "{0}; what has begun goes on, also under the next controller: see `baton status` before you repeat it"
+)]
+struct Unclear(String);
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -90,7 +100,7 @@ struct Document<'a> {
     verb: &'a str,
     backend: Option<&'a BackendName>,
     result: Outcome,
-    message: &'a str,
+    message: String,
     plan: &'a [String],
     waits: Option<&'a str>,
     report: Option<&'a Report>,
@@ -115,10 +125,12 @@ impl Wish<'_> {
     /// Asks the controller and says what has come of it, which is `end` of its answer.
     pub(super) fn carry_out(&self, end: impl FnOnce(Done, Now) -> Result<End>) -> Result<ExitCode> {
         let start = Now::read();
-        let rehearsed = self.how.dry_run;
-        let ended =
-            self.post().and_then(|done| if rehearsed { Ok(End::planned(done)) } else { end(done, start) });
-        tell(&ended, self.service, self.verb, self.backend, self.how.json)?;
+        let mut so_far = Done::default();
+        let ended = self.post().and_then(|done| {
+            so_far.clone_from(&done);
+            if self.how.dry_run { Ok(End::planned(done)) } else { end(done, start).map_err(taken) }
+        });
+        tell(&ended, &so_far, self.service, self.verb, self.backend, self.how.json)?;
         let end = ended?;
         Ok(if end.result == Outcome::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -142,14 +154,24 @@ impl Wish<'_> {
                 self.service,
                 humantime::format_duration(limit)
             ))),
+            ClientError::TimedOut | ClientError::Broken(_) if !dry_run => {
+                anyhow!(Unclear(format!("service {}: {error}", self.service)))
+            }
             error => super::not_done(self.service, error),
         })
     }
 }
 
-/// Says what has come of a verb. Why nothing has is left to whoever ends the command, but for the document.
+/// Why the end of what the controller has taken is not known.
+fn taken(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<TimedOut>() { error } else { anyhow!(Unclear(format!("{error:#}"))) }
+}
+
+/// Says what has come of a verb, which had come as far as `so_far` if it did not end as it should. Why not is left
+/// to whoever ends the command, but for the document.
 pub(super) fn tell(
     ended: &Result<End>,
+    so_far: &Done,
     service: &ServiceName,
     verb: &str,
     backend: Option<&BackendName>,
@@ -163,25 +185,34 @@ pub(super) fn tell(
         }
         return Ok(());
     }
-    let nothing = Done::default();
+    say!("{}", serde_json::to_string_pretty(&document(ended, so_far, service, verb, backend))?);
+    Ok(())
+}
+
+fn document<'a>(
+    ended: &'a Result<End>,
+    so_far: &'a Done,
+    service: &'a ServiceName,
+    verb: &'a str,
+    backend: Option<&'a BackendName>,
+) -> Document<'a> {
     let (result, message, done) = match ended {
         Ok(end) => (end.result, end.message.clone(), &end.done),
-        Err(error) if error.is::<TimedOut>() => (Outcome::TimedOut, format!("{error:#}"), &nothing),
-        Err(error) => (Outcome::Refused, format!("{error:#}"), &nothing),
+        Err(error) => (outcome_of(error), format!("{error:#}"), so_far),
     };
-    let document = Document {
-        service,
-        verb,
-        backend,
-        result,
-        message: &message,
-        plan: &done.plan,
-        waits: done.waits.as_deref(),
-        report: done.report.as_deref(),
-        cut: done.cut.as_ref(),
-    };
-    say!("{}", serde_json::to_string_pretty(&document)?);
-    Ok(())
+    let (plan, waits) = (&done.plan[..], done.waits.as_deref());
+    let (report, cut) = (done.report.as_deref(), done.cut.as_ref());
+    Document { service, verb, backend, result, message, plan, waits, report, cut }
+}
+
+fn outcome_of(error: &anyhow::Error) -> Outcome {
+    if error.is::<TimedOut>() {
+        Outcome::TimedOut
+    } else if error.is::<Unclear>() {
+        Outcome::Unknown
+    } else {
+        Outcome::Refused
+    }
 }
 
 /// A report in one sentence.
@@ -226,5 +257,69 @@ fn print(report: &Report) {
     }
     if let Some(detail) = &report.detail {
         say!("  detail    {detail}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+
+    const NOW: OperateArgs =
+        OperateArgs { wait: false, timeout: Duration::from_secs(10), json: true, dry_run: false };
+
+    /// What comes of a wish that a controller answers like this before it breaks off.
+    fn outcome(how: &OperateArgs, answer: &'static str) -> (Outcome, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let served = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let service = "shop".parse().unwrap();
+        let wish = Wish { service: &service, verb: "rejuvenate", backend: None, in_window: false, how };
+        let error = wish.post_to(&socket).unwrap_err();
+        served.join().unwrap();
+        (outcome_of(&error), error.to_string())
+    }
+
+    #[test]
+    fn what_may_have_begun_is_not_told_as_refused() {
+        let ended = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n";
+        let ends = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        let refused = "HTTP/1.1 409 Conflict\r\ncontent-length: 2\r\n\r\nno";
+        let (wait, rehearsal) = (OperateArgs { wait: true, ..NOW }, OperateArgs { dry_run: true, ..NOW });
+        for (how, answer, expected) in [
+            (&NOW, "", Outcome::Unknown),
+            (&wait, "", Outcome::Unknown),
+            (&wait, ended, Outcome::Unknown),
+            (&wait, ends, Outcome::Refused),
+            (&wait, refused, Outcome::Refused),
+            (&rehearsal, "", Outcome::Refused),
+        ] {
+            let (result, message) = outcome(how, answer);
+            assert_eq!(result, expected, "{answer}: {message}");
+            assert_eq!(message.contains("`baton status`"), result == Outcome::Unknown, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_was_done_before_the_wait_for_its_end_stands_in_the_document() {
+        let cut = Cut { backend: "a".parse().unwrap(), flows: 3, then: "which is restarted now".to_owned() };
+        let so_far = Done { cut: Some(cut), ..Done::default() };
+        let service = "shop".parse().unwrap();
+        for (error, expected) in [
+            (anyhow!(TimedOut("not so after 1s".to_owned())), Outcome::TimedOut),
+            (anyhow!("service shop is gone"), Outcome::Unknown),
+        ] {
+            let ended = Err(taken(error));
+            let document = document(&ended, &so_far, &service, "cut", None);
+            assert_eq!((document.result, document.cut), (expected, so_far.cut.as_ref()));
+        }
     }
 }

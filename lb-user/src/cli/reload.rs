@@ -34,6 +34,9 @@ impl ReloadArgs {
             ClientError::NotRunning => {
                 anyhow!("no controller of data plane {} is running; `baton run` starts one", self.plane)
             }
+            ClientError::Ending | ClientError::Broken(_) => {
+                anyhow!("the controller ended before it answered; the next `baton run` reads the file as it is then")
+            }
             error => anyhow!("{error}"),
         })?;
         say!("{summary}");

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::{UsageError, runtime};
-use crate::config::{Config, Finding};
+use crate::config::{Config, Loaded};
 use crate::names::PlaneName;
 use crate::outlet;
 use crate::paths::Roots;
@@ -42,8 +42,10 @@ pub(super) struct RunArgs {
 
 impl RunArgs {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let config = read(&self.config).map_err(UsageError)?;
-        super::init_log(config.controller.log_format, true);
+        let loaded = load(&self.config).map_err(UsageError)?;
+        // How it logs stands in the file, so what is to be said of the file has to wait for that.
+        super::init_log(loaded.config.controller.log_format, true);
+        let config = warned(loaded);
         super::require_root("attaching XDP programs and restarting backends")?;
         let options = FleetOptions { plane: self.plane, reread: read, file: self.config };
         let tasks = LocalSet::new();
@@ -80,13 +82,21 @@ async fn serve(options: FleetOptions, config: Config) -> Result<Result<FleetEnd,
     })
 }
 
-/// Reads a configuration; warnings are logged, and what is wrong is one text.
+/// Reads a configuration again; warnings are logged, and what is wrong is one text.
 fn read(file: &Path) -> Result<Config, String> {
-    let lines =
-        |findings: &[Finding]| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    let loaded = Config::load(file).map_err(|findings| lines(&findings))?;
+    load(file).map(warned)
+}
+
+/// Reads a configuration; what is wrong is one text.
+fn load(file: &Path) -> Result<Loaded, String> {
+    Config::load(file)
+        .map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// Logs what is probably not meant like that.
+fn warned(loaded: Loaded) -> Config {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(loaded.config)
+    loaded.config
 }

@@ -1,5 +1,6 @@
 //! `baton wait`: until a service stands as a script needs it.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -85,18 +86,27 @@ pub(super) struct Awaited<'a> {
 
 impl Awaited<'_> {
     /// Waits until the service stands like this; what it was then. While no controller answers, the wait goes on.
-    pub(super) fn until(
+    pub(super) fn until(&self, is_so: impl FnMut(&ServiceStatus) -> Result<bool>) -> Result<ServiceStatus> {
+        self.until_at(&super::socket_of(self.service)?, is_so)
+    }
+
+    fn until_at(
         &self,
+        socket: &Path,
         mut is_so: impl FnMut(&ServiceStatus) -> Result<bool>,
     ) -> Result<ServiceStatus> {
-        let socket = super::socket_of(self.service)?;
         let runtime = runtime()?;
         let mut last = "no controller answers".to_owned();
         loop {
-            match runtime.block_on(client::get::<ServiceStatus>(&socket, "/v1/status")) {
+            match runtime.block_on(client::get::<ServiceStatus>(socket, "/v1/status")) {
                 Ok(status) if is_so(&status)? => return Ok(status),
                 Ok(status) => last = standing(&status),
-                Err(ClientError::NotRunning | ClientError::TimedOut | ClientError::Broken(_)) => {}
+                Err(
+                    ClientError::NotRunning
+                    | ClientError::Ending
+                    | ClientError::TimedOut
+                    | ClientError::Broken(_),
+                ) => {}
                 Err(error) => return Err(super::not_done(self.service, error)),
             }
             let left = self.limit.saturating_sub(Duration::from_millis(Now::read().ms_since(self.start)));
@@ -123,7 +133,8 @@ impl WaitForArgs {
             .until(|status| Ok(self.condition.holds(&self.chosen(status)?)))
             .map(|status| End::new(Outcome::Done, standing(&status), Done::default()));
         if self.json {
-            tell(&ended, &self.name, "wait", self.backend.as_ref(), true)?;
+            let nothing = Done::default();
+            tell(&ended, &nothing, &self.name, "wait", self.backend.as_ref(), true)?;
         }
         ended.map(|_| ExitCode::SUCCESS)
     }
@@ -144,7 +155,42 @@ fn standing(status: &ServiceStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn a_controller_that_ends_or_breaks_off_is_waited_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control");
+        let status = r#"{"service":"shop","vip":"10.77.0.1:80","controller":1,"epoch":0,"rejuvenations":0,
+            "activity":null,"backends":[],"packets":[]}"#;
+        let answer = |code: &str, body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 {code}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+        };
+        let answers = [
+            answer("503 Service Unavailable", "the controller is ending"),
+            answer("502 Bad Gateway", "it ended before it answered"),
+            String::new(),
+            answer("200 OK", status),
+        ];
+        let listener = UnixListener::bind(&socket).unwrap();
+        let served = thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 1024]).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let service = "shop".parse().unwrap();
+        let awaited = Awaited { service: &service, start: Now::read(), limit: Duration::from_secs(20) };
+        let status = awaited.until_at(&socket, |_| Ok(true)).unwrap();
+        assert_eq!(status.service, service);
+        served.join().unwrap();
+    }
 
     #[test]
     fn conditions_are_read_as_they_are_documented() {

@@ -68,16 +68,25 @@ impl Runtime {
         if let Some(leave) = self.would_have_leave(&rehearsed) {
             outputs.extend(rehearsed.step(now, Input::Leave(leave)));
         }
-        let mut plan = Vec::new();
-        for output in outputs {
-            match output {
-                Output::Event(event) => plan.push(event.to_string()),
-                Output::Answer { result: Err(why), .. } => return Err(why),
-                _ => {}
-            }
-        }
-        Ok(Done { plan, ..Done::default() })
+        // What other verbs leave waiting is a rule's.
+        let waits = rehearsed.waits().filter(|_| matches!(input, Input::Rejuvenate { .. }));
+        planned(outputs, waits.map(str::to_owned))
     }
+}
+
+/// What a rehearsal has come to, and what that would wait for.
+fn planned(outputs: Vec<Output>, waits: Option<String>) -> Operated {
+    let mut plan = Vec::new();
+    for output in outputs {
+        match output {
+            Output::Event(event) => plan.push(event.to_string()),
+            Output::Answer { result: Err(why), .. } => return Err(why),
+            _ => {}
+        }
+    }
+    // No event says again what a rule waits for already.
+    plan.extend(waits.clone().filter(|waits| !plan.contains(waits)));
+    Ok(Done { plan, waits, ..Done::default() })
 }
 
 /// What a verb is to the coordinator; a cut takes the flow table, too.
@@ -91,4 +100,23 @@ fn input(verb: Verb, request: RequestId) -> Option<Input> {
         Verb::Maintenance(on) => Input::Maintenance { request, on },
         Verb::Cut => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::event::Event;
+    use crate::recovery::report::Reason;
+
+    #[test]
+    fn a_rehearsal_says_what_would_be_waited_for_whether_or_not_that_was_said_before() {
+        let why = "for the next window, Sun 2026-03-29 02:30 UTC".to_owned();
+        let said = Event::RejuvenationWaits { reason: Reason::Operator, why };
+        let waits = said.to_string();
+        for outputs in [Vec::new(), vec![Output::Event(said)]] {
+            let done = planned(outputs, Some(waits.clone())).unwrap();
+            assert_eq!((done.plan, done.waits), (vec![waits.clone()], Some(waits.clone())));
+        }
+        assert_eq!(planned(Vec::new(), None), Ok(Done::default()));
+    }
 }

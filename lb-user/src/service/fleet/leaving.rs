@@ -42,22 +42,37 @@ impl Fleet {
         self.leaving.insert(name, Leaving { deadline, network });
     }
 
-    /// Lets go of every service that an earlier run of this controller has left and that is no longer wanted.
-    pub(super) fn let_go_of_the_rest(&mut self) -> Result<(), FleetError> {
-        let directory = self.roots.services().to_owned();
-        let there = super::super::list(&self.roots);
-        for name in there.map_err(UpError::files(&directory))? {
+    /// Lets go of every service that an earlier run of this controller has left and that is no longer wanted; what
+    /// cannot be read is said, and keeps nothing else from its turn.
+    pub(super) fn let_go_of_the_rest(&mut self) -> Vec<String> {
+        let there = match super::super::list(&self.roots) {
+            Ok(there) => there,
+            Err(error) => {
+                let error = UpError::files(self.roots.services())(error);
+                tracing::error!("{error}; what was left of other services stays as it is");
+                return vec![error.to_string()];
+            }
+        };
+        let mut failures = Vec::new();
+        for name in there {
             let is_wanted = self.config.services.iter().any(|service| service.name == name);
             let is_ending = self.leaving.contains_key(&name) || self.ending.contains_key(&name);
             if is_wanted || is_ending {
                 continue;
             }
-            let Some(registration) = registration::load(&self.roots.service(&name))? else { continue };
-            if registration.run_by.as_ref() == Some(&self.options.plane) {
-                self.let_go(name, None, None);
+            match registration::load(&self.roots.service(&name)) {
+                Ok(Some(left)) if left.run_by.as_ref() == Some(&self.options.plane) => {
+                    self.let_go(name, None, None);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // Whose it is nobody knows, so it is not touched.
+                    tracing::error!(service = %name, "{error}; what is left of it stays as it is");
+                    failures.push(format!("service {name}: {error}"));
+                }
             }
         }
-        Ok(())
+        failures
     }
 
     /// Removes those that leave and have no flows left, or no time. One that cannot be removed leaves still, and

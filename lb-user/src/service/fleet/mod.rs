@@ -208,7 +208,8 @@ impl Fleet {
         fleet.budget.open();
         // Not before it is known what is under way: that keeps the lock.
         fleet.keepers = lock::keep(identity, &fleet.paths, &fleet.budget);
-        fleet.let_go_of_the_rest()?;
+        // What cannot be read is named in the log, and those that are taken up do not depend on it.
+        let _ = fleet.let_go_of_the_rest();
         Ok(fleet)
     }
 

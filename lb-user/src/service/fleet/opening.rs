@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use futures::future::join_all;
 use nix::fcntl::Flock;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::change::{Change, Settings};
 use super::super::definition::is_embedded;
@@ -17,8 +19,11 @@ use super::{Fleet, FleetError, RETRY_MS, Running};
 use crate::clock::Now;
 use crate::config;
 use crate::dataplane::FlowTimeouts;
-use crate::names::{BackendName, PlaneName};
+use crate::names::{BackendName, PlaneName, ServiceName};
 use crate::paths::Roots;
+
+/// A task that does not hear of a change within this has ended, but for what it has ordered and waits for.
+const CHANGE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A service whose parts are about to be opened.
 pub(super) struct Opening {
@@ -67,6 +72,19 @@ impl Opening {
                 Ok((parts, start))
             }
         }
+    }
+}
+
+/// Tells the task of a service what that is to become; an error if it does not listen. The controller does nothing
+/// else meanwhile.
+async fn tell<T>(changes: &mpsc::Sender<T>, change: T, service: &ServiceName) -> Result<(), FleetError> {
+    match changes.send_timeout(change, CHANGE_LIMIT).await {
+        // A task that has ended is noticed by itself, and its service taken up again.
+        Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(()),
+        Err(SendTimeoutError::Timeout(_)) => Err(FleetError::Settings(format!(
+            "service `{service}` is ending after an error, which the log names, and hears of nothing new until it is \
+             taken up again, with the settings of that time"
+        ))),
     }
 }
 
@@ -145,8 +163,8 @@ impl Fleet {
         let settings = Settings::of(service.clone(), Some(&self.budget))?;
         if let Some(running) = self.running.get_mut(&service.name) {
             let (until_done, changing) = oneshot::channel();
-            // A task that has ended is noticed by itself, and its service taken up again.
-            let _ = running.changes.send(Box::new(Change { settings, parts, until_done })).await;
+            let change = Box::new(Change { settings, parts, until_done });
+            tell(&running.changes, change, &service.name).await?;
             (running.definition, running.changing) = (service, changing);
             return Ok(());
         }
@@ -172,5 +190,23 @@ impl Fleet {
         let running = Running { end, changes, changing, task: task.id(), definition: service.clone(), lock };
         self.running.insert(service.name, running);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_does_not_listen_is_not_waited_for() {
+        let name = "shop".parse().unwrap();
+        let (changes, mut heard) = mpsc::channel(1);
+        tell(&changes, 1, &name).await.unwrap();
+        let refused = tell(&changes, 2, &name).await.unwrap_err();
+        assert!(refused.to_string().contains("service `shop` is ending"), "{refused}");
+        assert_eq!(heard.recv().await, Some(1));
+        tell(&changes, 3, &name).await.unwrap();
+        drop(heard);
+        tell(&changes, 4, &name).await.unwrap();
     }
 }

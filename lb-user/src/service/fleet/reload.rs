@@ -55,8 +55,8 @@ impl Fleet {
         for name in removed {
             self.end(&name);
         }
-        let failures = self.take_up_all().await;
-        self.let_go_of_the_rest()?;
+        let mut failures = self.take_up_all().await;
+        failures.extend(self.let_go_of_the_rest());
         Ok((summary, failures))
     }
 
@@ -96,5 +96,45 @@ impl Fleet {
              have moved",
             refused.join("; ")
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::task::LocalSet;
+
+    use super::super::FleetOptions;
+    use super::*;
+    use crate::paths::Roots;
+
+    fn empty() -> Config {
+        Config::parse("", "baton.toml").unwrap().config
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_of_a_service_that_is_not_wanted_keeps_no_controller_and_no_change_from_its_way()
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let below = |name: &str| directory.path().join(name);
+        let roots =
+            Roots { run: below("run"), state: below("lib"), bpf: below("bpf"), netns: below("netns") };
+        let left = roots.service(&"lost".parse().unwrap());
+        fs::create_dir_all(left.run_dir()).unwrap();
+        fs::write(left.registration(), "{").unwrap();
+        let options = FleetOptions {
+            plane: "host".parse().unwrap(),
+            reread: |_| Ok(empty()),
+            file: below("baton.toml"),
+        };
+        let reloaded = Box::pin(async {
+            let mut fleet = Fleet::open(&roots, options, empty()).await.unwrap();
+            fleet.reload().await
+        });
+        let said = LocalSet::new().run_until(reloaded).await.unwrap_err();
+        assert!(said.starts_with("nothing has changed; but service lost: "), "{said}");
+        assert!(said.contains("`baton down` removes what is left"), "{said}");
+        assert!(left.registration().exists());
     }
 }
