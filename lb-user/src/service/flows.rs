@@ -54,6 +54,19 @@ impl Runtime {
         count
     }
 
+    /// Lets the flows of backends go on that are to serve again after all: what was cut is told, and a stop that comes
+    /// later cuts what is open then.
+    pub(super) fn refuse_no_longer(&mut self) {
+        let released: Vec<_> = self
+            .cuts
+            .extract_if(.., |name, _| self.coordinator.goes_on(name))
+            .map(|(name, _)| name)
+            .collect();
+        for name in released {
+            self.parts.set_backend_state(&name, BackendState::Present);
+        }
+    }
+
     /// Whether a stop ends the backend's processes without delay, so that their sockets tell its clients.
     pub(super) fn is_killed_at_once(&self, name: &BackendName) -> bool {
         let driver = self.parts.backends.get(name).map(|backend| &backend.driver);

@@ -229,6 +229,16 @@ impl Coordinator {
         })
     }
 
+    /// Whether a backend serves, or is to serve again, with the life and the flows that it has: it is not out, nor on
+    /// its way there, nor left as dead as it is.
+    pub fn goes_on(&self, name: &BackendName) -> bool {
+        let is_in = |backend: &Backend| {
+            let waits = matches!(backend.state, State::Starting | State::Warming | State::Standby);
+            waits && backend.instance.is_some() && !backend.is_silent(&self.policy)
+        };
+        self.is_active(name) || self.backends.get(name).is_some_and(is_in)
+    }
+
     /// Where flows go.
     pub fn steering(&self) -> &Steering {
         &self.steering
