@@ -8,7 +8,8 @@ use crate::clock::Now;
 use crate::driver::Driver;
 use crate::flow_counts::{FlowCounts, OpenFlows};
 use crate::names::BackendName;
-use crate::recovery::{CutFlow, Input};
+use crate::recovery::event::Event;
+use crate::recovery::{CutFlow, Input, Output, State};
 
 impl Runtime {
     /// The flows that a stop of this backend would cut.
@@ -78,6 +79,22 @@ impl Runtime {
         let (Input::Stopped { backend, .. } | Input::StartFailed { backend, .. }) = input else { return };
         if self.dying.remove(backend) && matches!(input, Input::StartFailed { .. }) {
             self.parts.set_backend_state(backend, BackendState::Refused);
+        }
+    }
+
+    /// Forgets the flows of backends whose life has ended while they were held out, when they are taken back.
+    pub(super) fn forget_ended(&self, outputs: &[Output]) {
+        for output in outputs {
+            let Output::Event(Event::State {
+                backend, from: State::Maintenance, to: State::Starting, ..
+            }) = output
+            else {
+                continue;
+            };
+            let ended = self.parts.backends.get(backend).filter(|_| self.coordinator.life(backend).is_none());
+            if let Some(parts) = ended {
+                self.parts.plane.forget_backend(parts.id);
+            }
         }
     }
 

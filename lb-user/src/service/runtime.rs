@@ -288,6 +288,7 @@ impl Runtime {
 
     pub(super) fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
         self.refuse_no_longer();
+        self.forget_ended(&outputs);
         let ends = |output: &Output| match output {
             Output::Stop(name, _) => Some(name.clone()),
             _ => None,
@@ -298,6 +299,7 @@ impl Runtime {
                 Output::Journal(_) => {}
                 Output::Steer(steering) => self.parts.steer(&steering),
                 Output::Start(name) => {
+                    self.cuts.remove(&name);
                     if let Some(backend) = self.parts.backends.get(&name) {
                         self.parts.set_backend_state(&name, BackendState::Present);
                         let start = tasks::start(name.clone(), backend.driver.clone(), self.reporter.clone());

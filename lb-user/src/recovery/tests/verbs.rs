@@ -4,7 +4,7 @@ use super::policy;
 use super::world::World;
 use crate::recovery::journal::{Record, Standing};
 use crate::recovery::report::Outcome;
-use crate::recovery::{Input, Policy, State};
+use crate::recovery::{Input, Output, Policy, State};
 
 /// The answer to a request without a report.
 fn refused(world: &World, request: u64) -> String {
@@ -54,9 +54,24 @@ fn what_ends_while_it_is_held_out_is_started_when_it_is_taken_back() {
     world.kill("b");
     world.run(60_000);
     assert_eq!((world.state("b"), world.machine("b").starts), (State::Maintenance, 1));
+    let ordered = world.orders.len();
     world.ready("b");
     world.run_until("a active, b standby");
     assert_eq!(world.machine("b").starts, 2);
+    let is_stop = |order: &Output| matches!(order, Output::Stop(..));
+    assert!(!world.orders[ordered..].iter().any(is_stop), "somebody may have started it by hand");
+}
+
+#[test]
+fn what_does_not_start_when_it_is_taken_back_is_tried_again() {
+    let mut world = World::up(policy());
+    world.drain("b");
+    world.kill("b");
+    world.run(1_000);
+    world.machine("b").bad_starts = 1;
+    world.ready("b");
+    world.run_until("a active, b failed");
+    world.run_until("a active, b standby");
 }
 
 #[test]
@@ -269,7 +284,7 @@ fn who_is_held_out_is_not_started_after_a_reboot_either() {
     let now = crate::clock::Now { boot_ms: 1, unix_ms: 1 };
     let (coordinator, outputs) =
         crate::recovery::Coordinator::new("web".parse().unwrap(), policy(), names, &history, now);
-    assert_eq!(outputs, [crate::recovery::Output::Start(super::name("a"))]);
+    assert_eq!(outputs, [Output::Start(super::name("a"))]);
     assert!(coordinator.is_paused());
     assert_eq!(coordinator.states().last(), Some((&super::name("b"), State::Maintenance)));
 }
