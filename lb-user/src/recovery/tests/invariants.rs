@@ -101,6 +101,11 @@ impl Checker {
 
     /// From now on this is what the coordinator is bound by.
     pub(super) fn change_policy(&mut self, policy: Policy, now: Now) {
+        // Whom hooks could hold back no longer they do not hold back again.
+        let is_over = |at: Now| now.ms_since(at) >= self.policy.veto_limit_ms;
+        if let Some((backend, at)) = self.stop_asked.clone().filter(|(_, at)| is_over(*at)) {
+            self.consents.insert(Phase::BeforeStop, (backend, at));
+        }
         let is_judged_anew = !policy.judges_like(&self.policy);
         for known in self.backends.values_mut() {
             known.overdue |= known.is_overdue(&self.policy, now);
