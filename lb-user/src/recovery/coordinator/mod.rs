@@ -169,9 +169,9 @@ impl Coordinator {
             Input::Maintenance { request, on } => self.maintenance_requested(request, on, now),
             Input::Leave(leave) => self.hear_leave(leave),
             Input::Cut => self.cut(now),
-            Input::Asked { backend, flows } => {
+            Input::Asked { backend, flows, resets } => {
                 if let Some(backend) = self.backends.get_mut(&backend) {
-                    backend.evidence.note_asked(flows);
+                    backend.evidence.note_asked(flows, resets);
                 }
             }
             Input::WarmedUp { backend, instance, result } => {
