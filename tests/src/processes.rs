@@ -39,7 +39,7 @@ impl Backend {
         let files = tempfile::tempdir().unwrap();
         let netns = PathBuf::from(format!("/run/netns/baton-{service}-a"));
         netns::create(&netns).unwrap();
-        let cgroup = memory_max.map(|bytes| Cgroup::create(&service, &name, bytes).unwrap());
+        let cgroup = memory_max.map(|bytes| Cgroup::of(&service, &name, bytes).unwrap());
         let launch = Launch {
             service: service.clone(),
             backend: name.clone(),

@@ -62,6 +62,25 @@ fn a_drained_backend_is_held_out_with_its_process_until_it_is_taken_back() {
 }
 
 #[test]
+fn what_was_cut_and_is_taken_back_goes_on_and_is_not_cut_once_more() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let (name, mut old) = (named(&lab, "active"), lab.connect());
+    old.get("/free").unwrap();
+    for words in [&["drain", lab.name(), &name][..], &["cut", lab.name(), "--wait"]] {
+        let output = lab.baton(words);
+        assert_eq!(code(&output), Some(0), "{words:?}: {}", said(&output));
+    }
+    assert_eq!(named(&lab, "maintenance"), name);
+    assert!(old.get("/free").is_err(), "it was cut");
+    let ready = lab.baton(&["ready", lab.name(), &name, "--wait", "--timeout", "10s"]);
+    assert_eq!(code(&ready), Some(0), "{}", said(&ready));
+    let renewed = lab.baton(&["rejuvenate", lab.name(), "--backend", &name, "--wait", "--json"]);
+    assert_eq!(code(&renewed), Some(0), "{}", said(&renewed));
+    assert_eq!(document(&renewed)["report"]["cut"], Value::Array(Vec::new()));
+}
+
+#[test]
 fn an_operators_word_outlives_the_controller() {
     let mut lab = Lab::new();
     lab.up_healthy(&[]);

@@ -345,16 +345,36 @@ async fn a_cgroup_holds_the_command_and_not_the_shim_and_goes_when_asked() {
     wait_until("all are up", || cgroup.processes().len() == 3);
     assert!(cgroup.processes().contains(&instance.pid));
     assert!(!cgroup.processes().contains(&backend.driver.running().unwrap().shim.pid));
-    // A limit can be changed both ways while it runs.
-    for bytes in [128 << 20, 32 << 20] {
-        Cgroup::create(&backend.launch.service, &backend.launch.backend, bytes).unwrap();
-    }
     backend.driver.stop(GRACE).await.unwrap();
     assert!(cgroup.processes().is_empty());
     let names = [backend.launch.backend.clone()];
     Cgroup::remove_all(&backend.launch.service, &names).unwrap();
     assert!(!cgroup.procs().exists());
     Cgroup::remove_all(&backend.launch.service, &names).unwrap();
+}
+
+#[tokio::test]
+async fn another_memory_limit_counts_from_the_next_start_on() {
+    let backend = Backend::new(LAB, "exec sleep 1000", Some(64 << 20));
+    let bound = |cgroup: &Cgroup| -> u64 {
+        let files = ["memory.max", "memory.limit_in_bytes"].map(|name| cgroup.procs().with_file_name(name));
+        let text = files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let first = backend.driver.start().await.unwrap();
+    // Both ways, and back again over the old limit.
+    for bytes in [32 << 20, 128 << 20] {
+        let before = bound(backend.cgroup.as_ref().unwrap());
+        let cgroup = Cgroup::of(&backend.launch.service, &backend.launch.backend, bytes).unwrap();
+        let next = ProcessDriver::new(backend.dir(), backend.launch.clone(), Some(cgroup.clone()))
+            .with_shim(LAB.into());
+        assert_eq!(bound(&cgroup), before, "the life that runs keeps its limit");
+        assert!(next.start().await.is_err(), "it runs");
+        assert_eq!(bound(&cgroup), before);
+        next.stop(GRACE).await.unwrap();
+        assert_ne!(next.start().await.unwrap(), first);
+        assert_eq!(bound(&cgroup), bytes);
+    }
 }
 
 #[tokio::test]

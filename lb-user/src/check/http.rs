@@ -1,5 +1,6 @@
 //! The check by HTTP/1.1, over TCP or TLS.
 
+use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
@@ -125,6 +126,11 @@ fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
 
 /// An HTTP error with what is behind it: "connection error" alone hides the reset.
 fn wrong(error: &hyper::Error) -> Finding {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    let cause = std::error::Error::source(error);
+    let of_socket = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    if of_socket.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
+        return Finding::Reset;
+    }
+    let cause = cause.map(|cause| format!(": {cause}"));
     Finding::WrongAnswer(format!("{error}{}", cause.unwrap_or_default()))
 }

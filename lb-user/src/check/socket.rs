@@ -53,7 +53,7 @@ pub(super) fn finding(error: &io::Error) -> Finding {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => Finding::Refused,
         Some(Errno::ETIMEDOUT) => Finding::TimedOut,
-        Some(Errno::ECONNRESET | Errno::EPIPE) => Finding::WrongAnswer("connection reset".to_owned()),
+        Some(Errno::ECONNRESET | Errno::EPIPE) => Finding::Reset,
         // No port or no memory is left here, or a firewall of our own forbids it.
         Some(Errno::EADDRNOTAVAIL | Errno::EADDRINUSE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM) => {
             Finding::Unchecked(error.to_string())

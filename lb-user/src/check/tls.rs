@@ -83,6 +83,9 @@ fn wrong(what: impl std::fmt::Display) -> Finding {
 
 /// What a failed handshake says, if the authorities of this file are trusted, or those of the system.
 fn refusal(error: &io::Error, ca_file: Option<&Path>) -> Finding {
+    if error.kind() == io::ErrorKind::ConnectionReset {
+        return Finding::Reset;
+    }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {

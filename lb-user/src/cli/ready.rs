@@ -12,8 +12,8 @@ use crate::recovery::State;
 
 /// Takes back a backend that `baton drain` holds out, or ends its drain.
 ///
-/// It serves or waits again as soon as it passes its checks; if its command has ended meanwhile, it is started. With
-/// --wait the exit code is 0 only once it is active or standby again, and 3 if that takes longer than --timeout.
+/// It serves or waits again as soon as it passes its checks; if its command has ended meanwhile, it is started,
+/// unless somebody has started it by hand: then it is taken as it is. With --wait the exit code is 0 only once it is active or standby again, and 3 if that takes longer than --timeout.
 #[derive(Debug, Args)]
 pub(super) struct ReadyArgs {
     /// The service.

@@ -50,6 +50,8 @@ pub enum Finding {
     Refused,
     /// No answer within the check's time.
     TimedOut,
+    /// The connection was reset.
+    Reset,
     /// An answer, and not the one wanted.
     WrongAnswer(String),
     /// The backend's address cannot be reached.
@@ -70,12 +72,18 @@ impl Finding {
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Refused | Self::TimedOut | Self::Unreachable(_))
     }
+
+    /// Whoever asked was reset, as a closed port does it, too.
+    pub(super) fn is_reset(&self) -> bool {
+        matches!(self, Self::Refused | Self::Reset)
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => write!(f, "connection refused"),
+            Self::Reset => write!(f, "connection reset"),
             Self::TimedOut => write!(f, "no answer in time"),
             Self::WrongAnswer(what) => write!(f, "wrong answer: {what}"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
@@ -243,12 +251,14 @@ pub enum Input {
     /// The journal can be written, or not any more and why.
     Journal(Result<(), String>),
     /// What the packet path counted for a backend, told right before a failed check of it like
-    /// [`Input::Answered`]: whether clients ask for answers at all.
+    /// [`Input::Answered`]: whether clients ask for answers at all, and whether they are reset.
     Asked {
         /// The backend.
         backend: BackendName,
         /// Flows that clients have begun with it, ever.
         flows: u64,
+        /// Resets that it has sent them, ever.
+        resets: u64,
     },
     /// A warm-up ended.
     WarmedUp {

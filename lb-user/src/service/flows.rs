@@ -8,7 +8,8 @@ use crate::clock::Now;
 use crate::driver::Driver;
 use crate::flow_counts::{FlowCounts, OpenFlows};
 use crate::names::BackendName;
-use crate::recovery::{CutFlow, Input};
+use crate::recovery::event::Event;
+use crate::recovery::{CutFlow, Input, Output, State};
 
 impl Runtime {
     /// The flows that a stop of this backend would cut.
@@ -54,6 +55,19 @@ impl Runtime {
         count
     }
 
+    /// Lets the flows of backends go on that are to serve again after all: what was cut is told, and a stop that comes
+    /// later cuts what is open then.
+    pub(super) fn refuse_no_longer(&mut self) {
+        let released: Vec<_> = self
+            .cuts
+            .extract_if(.., |name, _| self.coordinator.goes_on(name))
+            .map(|(name, _)| name)
+            .collect();
+        for name in released {
+            self.parts.set_backend_state(&name, BackendState::Present);
+        }
+    }
+
     /// Whether a stop ends the backend's processes without delay, so that their sockets tell its clients.
     pub(super) fn is_killed_at_once(&self, name: &BackendName) -> bool {
         let driver = self.parts.backends.get(name).map(|backend| &backend.driver);
@@ -65,6 +79,22 @@ impl Runtime {
         let (Input::Stopped { backend, .. } | Input::StartFailed { backend, .. }) = input else { return };
         if self.dying.remove(backend) && matches!(input, Input::StartFailed { .. }) {
             self.parts.set_backend_state(backend, BackendState::Refused);
+        }
+    }
+
+    /// Forgets the flows of backends whose life has ended while they were held out, when they are taken back.
+    pub(super) fn forget_ended(&self, outputs: &[Output]) {
+        for output in outputs {
+            let Output::Event(Event::State {
+                backend, from: State::Maintenance, to: State::Starting, ..
+            }) = output
+            else {
+                continue;
+            };
+            let ended = self.parts.backends.get(backend).filter(|_| self.coordinator.life(backend).is_none());
+            if let Some(parts) = ended {
+                self.parts.plane.forget_backend(parts.id);
+            }
         }
     }
 

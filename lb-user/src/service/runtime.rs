@@ -287,6 +287,8 @@ impl Runtime {
     }
 
     pub(super) fn carry_out(&mut self, outputs: Vec<Output>, now: Now) {
+        self.refuse_no_longer();
+        self.forget_ended(&outputs);
         let ends = |output: &Output| match output {
             Output::Stop(name, _) => Some(name.clone()),
             _ => None,
@@ -295,16 +297,9 @@ impl Runtime {
         for output in outputs {
             match output {
                 Output::Journal(_) => {}
-                Output::Steer(steering) => {
-                    // One that has to serve again after all is refused no longer.
-                    for backend in &steering.active {
-                        if self.cuts.remove(backend).is_some() {
-                            self.parts.set_backend_state(backend, BackendState::Present);
-                        }
-                    }
-                    self.parts.steer(&steering);
-                }
+                Output::Steer(steering) => self.parts.steer(&steering),
                 Output::Start(name) => {
+                    self.cuts.remove(&name);
                     if let Some(backend) = self.parts.backends.get(&name) {
                         self.parts.set_backend_state(&name, BackendState::Present);
                         let start = tasks::start(name.clone(), backend.driver.clone(), self.reporter.clone());

@@ -111,7 +111,8 @@ impl Runtime {
             result = self.paces.weigh(&backend, ended, result, Now::read());
             if result.is_err() {
                 self.step(&Input::Answered { backend: backend.clone(), turns: counters.turns });
-                self.step(&Input::Asked { backend: backend.clone(), flows: counters.flows_new });
+                let (flows, resets) = (counters.flows_new, counters.resets_out);
+                self.step(&Input::Asked { backend: backend.clone(), flows, resets });
             }
         }
         let unwell = self.advice.get(&backend).and_then(|advice| advice.unwell);

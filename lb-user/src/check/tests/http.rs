@@ -42,6 +42,22 @@ async fn other_answers_are_wrong_and_say_how() {
 }
 
 #[tokio::test]
+async fn a_reset_is_told_as_such() {
+    let listener = TcpListener::bind((LOOPBACKS[0], 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    // What is closed with a request that nobody has read is reset.
+    let server = thread::spawn(move || {
+        for _ in 0..2 {
+            listener.accept().unwrap().0.peek(&mut [0]).unwrap();
+        }
+    });
+    for check in ["http:/", "https:/"] {
+        assert_eq!(ask(&check.parse().unwrap(), address).await, Err(Finding::Reset), "{check}");
+    }
+    server.join().unwrap();
+}
+
+#[tokio::test]
 async fn the_statuses_that_pass_are_those_that_are_named() {
     let check = with(|check| check.status = vec![200..=204, 418..=418]);
     for (status, passes) in [(200, true), (204, true), (205, false), (417, false), (418, true)] {

@@ -129,7 +129,8 @@ pub(super) const CHECK: Section = Section {
             "fall_ignored",
             Kind::Count { least: 1, most: 1000 },
             "2",
-            "Unanswered checks in a row that make it unfit if clients have asked meanwhile, and none was answered.",
+            "Unanswered checks in a row that make it unfit if clients have asked meanwhile, and none was answered; \
+             or resets, if clients were reset, too.",
         ),
         Key::with_default(
             "slow_factor",

@@ -107,20 +107,32 @@ impl CommandDriver {
         let spent = Duration::from_millis(Now::read().boot_ms.saturating_sub(order.ordered_ms));
         let left = self.timeout.saturating_sub(spent);
         if let Some(process) = order.process {
-            let command = order.command.join(" ");
-            if lives::is_alive(process) {
-                let pid = process.pid;
-                tracing::info!(backend = %self.backend, pid, "an earlier controller has ordered `{command}`: it is waited for");
-            }
-            if timeout(left, lives::wait_for_end(process)).await.is_err() {
-                kill(process);
-                return Err(CommandError::TimedOut { command, limit: self.timeout });
-            }
+            self.wait_for_order(&order, process, left).await?;
         } else if !self.comes_about(&order, left).await {
             return Ok(None);
         }
         noted.stay();
         Ok(Some(order))
+    }
+
+    /// Waits until the command of an order has ended; kills it when its time is over, which is an error.
+    async fn wait_for_order(
+        &self,
+        order: &Order,
+        process: Instance,
+        limit: Duration,
+    ) -> Result<(), CommandError> {
+        // One that has ended was in time, also when nobody looked until its time was over.
+        if !lives::is_alive(process) {
+            return Ok(());
+        }
+        let (command, pid) = (order.command.join(" "), process.pid);
+        tracing::info!(backend = %self.backend, pid, "an earlier controller has ordered `{command}`: it is waited for");
+        if timeout(limit, lives::wait_for_end(process)).await.is_err() {
+            kill(process);
+            return Err(CommandError::TimedOut { command, limit: self.timeout });
+        }
+        Ok(())
     }
 
     /// Waits until a witness shows that a command has done what it was to do; false if none does in time.

@@ -2,6 +2,9 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::order::Order;
 use super::tests::Daemon;
@@ -122,6 +125,40 @@ async fn a_command_that_outlives_its_controller_and_its_time_is_killed_and_then_
     assert!(left.has_ended());
     let first = driver.start().await.unwrap();
     assert_eq!(driver.alive(), Some(first));
+}
+
+#[tokio::test]
+async fn a_command_that_has_ended_was_in_time_however_late_the_next_controller_comes() {
+    let daemon = Daemon::new();
+    let actions = daemon.start_and_stop();
+    let driver =
+        CommandDriver { timeout: Duration::from_millis(200), ..daemon.driver(actions.clone(), true) };
+    let first = driver.start().await.unwrap();
+    let Actions::StopStart { stop, .. } = actions else { unreachable!() };
+    let mut ran = Command::new(&stop[0]).spawn().unwrap();
+    let process = lives::instance(ran.id());
+    ran.wait().unwrap();
+    until(|| !lives::is_alive(first)).await;
+    driver.note(&Order { ordered_ms: 0, ..order(&driver, Some(Step::Graceful), &stop, process) });
+    // Beside others who want the processors, a thread that had to tell of its end would be late now and then.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let others = thread::available_parallelism().map_or(4, |cpus| 4 * cpus.get());
+    let others: Vec<_> = (0..others)
+        .map(|_| Arc::clone(&is_over))
+        .map(|is_over| thread::spawn(move || while !is_over.load(Ordering::Relaxed) {}))
+        .collect();
+    let mut found = Vec::new();
+    for _ in 0..200 {
+        found.push(driver.left_order().await.map(|order| order.is_some()));
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for other in others {
+        other.join().unwrap();
+    }
+    assert!(found.iter().all(|found| matches!(found, Ok(true))), "{found:?}");
+    driver.end(Step::Graceful).await.unwrap();
+    assert!(driver.life().unwrap().stopped);
+    assert_ne!(driver.start().await.unwrap(), first);
 }
 
 #[tokio::test]

@@ -73,6 +73,21 @@ async fn a_backend_is_started_stopped_and_started_again_each_time_as_another_lif
 }
 
 #[tokio::test]
+async fn what_was_started_by_hand_after_its_end_is_taken_as_it_is() {
+    let daemon = Daemon::new();
+    let actions = daemon.start_and_stop();
+    let Actions::StopStart { start, .. } = &actions else { unreachable!() };
+    let driver = daemon.driver(actions.clone(), true);
+    let first = driver.start().await.unwrap();
+    lives::signal(first, rustix::process::Signal::KILL);
+    driver.ended(first).await;
+    assert!(std::process::Command::new(&start[0]).status().unwrap().success());
+    let by_hand = driver.process().await.unwrap();
+    assert_eq!(Some(driver.start().await.unwrap()), by_hand);
+    assert_eq!((driver.alive(), by_hand == Some(first)), (by_hand, false));
+}
+
+#[tokio::test]
 async fn a_backend_that_runs_is_taken_as_it_is_by_every_controller() {
     let daemon = Daemon::new();
     let actions = daemon.start_and_stop();

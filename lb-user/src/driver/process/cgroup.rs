@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procfs::process::Process;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::names::{BackendName, ServiceName};
@@ -40,44 +39,46 @@ pub enum CgroupError {
 }
 
 /// The version of a hierarchy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     V1,
     V2,
 }
 
 /// A backend's group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
+    root: PathBuf,
     path: PathBuf,
     version: Version,
+    memory_max: u64,
 }
 
 impl Cgroup {
-    /// Makes the backend's group, or finds it, and bounds its memory to `memory_max` bytes.
-    pub fn create(
-        service: &ServiceName,
-        backend: &BackendName,
-        memory_max: u64,
-    ) -> Result<Self, CgroupError> {
+    /// The backend's group, whose memory is to be bounded to `memory_max` bytes. It is neither made nor touched: a
+    /// life that runs in it keeps the bound that it was started with. An error if no hierarchy could enforce one.
+    pub fn of(service: &ServiceName, backend: &BackendName, memory_max: u64) -> Result<Self, CgroupError> {
         let (root, version) = hierarchy().ok_or(CgroupError::NoController)?;
-        let parent = root.join(PARENT);
-        let path = parent.join(format!("{service}-{backend}"));
-        if version == Version::V2 {
-            write(&root.join("cgroup.subtree_control"), "+memory")?;
-        }
-        make(&parent)?;
-        if version == Version::V2 {
-            write(&parent.join("cgroup.subtree_control"), "+memory")?;
-        }
-        make(&path)?;
-        let group = Self { path, version };
-        group.bound(memory_max)?;
-        Ok(group)
+        let path = root.join(PARENT).join(format!("{service}-{backend}"));
+        Ok(Self { root, path, version, memory_max })
     }
 
-    fn bound(&self, bytes: u64) -> Result<(), CgroupError> {
-        let bytes = bytes.to_string();
+    /// Makes the group, or finds it, and bounds its memory: for a life that is about to begin.
+    pub fn prepare(&self) -> Result<(), CgroupError> {
+        let parent = self.root.join(PARENT);
+        if self.version == Version::V2 {
+            write(&self.root.join("cgroup.subtree_control"), "+memory")?;
+        }
+        make(&parent)?;
+        if self.version == Version::V2 {
+            write(&parent.join("cgroup.subtree_control"), "+memory")?;
+        }
+        make(&self.path)?;
+        self.bound()
+    }
+
+    fn bound(&self) -> Result<(), CgroupError> {
+        let bytes = self.memory_max.to_string();
         let (memory, swap, limit_of_swap) = match self.version {
             Version::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes.as_str()),
             Version::V2 => ("memory.max", "memory.swap.max", "0"),

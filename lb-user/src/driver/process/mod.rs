@@ -51,6 +51,9 @@ pub enum StartError {
     /// What an earlier life left does not go away.
     #[error(transparent)]
     Left(#[from] StopError),
+    /// Its memory cannot be bounded.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// Its files cannot be written, or the shim's program cannot be run.
     #[error("cannot use {path}: {source}")]
     Files {
@@ -109,6 +112,9 @@ impl ProcessDriver {
             move |source| StartError::Files { path, source }
         };
         self.kill_all().await?;
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.prepare()?;
+        }
         fs::create_dir_all(&self.dir).map_err(failed(&self.dir))?;
         documents::write(&self.dir.join(record::LAUNCH), &self.launch).map_err(failed(&self.dir))?;
         timeout(START_DEADLINE, self.run_shim()).await.unwrap_or(Err(StartError::TimedOut))

@@ -146,7 +146,10 @@ impl Coordinator {
         if lives {
             self.come_back(name, now);
         } else {
-            self.restart(name, "no longer held out", now);
+            // Whoever held it out may have started it again by hand: nothing is ended first, and a start takes what
+            // runs as it is.
+            self.set_state(name, State::Starting, Some("no longer held out".to_owned()), now);
+            self.out.push(Output::Start(name.clone()));
         }
         if let Some(cycle) = drained_so_far {
             self.end_cycle(cycle, Outcome::CalledOff, Some("the operator wants it back".into()), now);

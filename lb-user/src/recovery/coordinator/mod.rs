@@ -173,9 +173,9 @@ impl Coordinator {
             Input::Maintenance { request, on } => self.maintenance_requested(request, on, now),
             Input::Leave(leave) => self.hear_leave(leave),
             Input::Cut => self.cut(now),
-            Input::Asked { backend, flows } => {
+            Input::Asked { backend, flows, resets } => {
                 if let Some(backend) = self.backends.get_mut(&backend) {
-                    backend.evidence.note_asked(flows);
+                    backend.evidence.note_asked(flows, resets);
                 }
             }
             Input::WarmedUp { backend, instance, result } => {
@@ -231,6 +231,16 @@ impl Coordinator {
             let starts = backend.state == State::Starting && backend.instance.is_none();
             starts || backend.state == State::Recovering
         })
+    }
+
+    /// Whether a backend serves, or is to serve again, with the life and the flows that it has: it is not out, nor on
+    /// its way there, nor left as dead as it is.
+    pub fn goes_on(&self, name: &BackendName) -> bool {
+        let is_in = |backend: &Backend| {
+            let waits = matches!(backend.state, State::Starting | State::Warming | State::Standby);
+            waits && backend.instance.is_some() && !backend.is_silent(&self.policy)
+        };
+        self.is_active(name) || self.backends.get(name).is_some_and(is_in)
     }
 
     /// Where flows go.

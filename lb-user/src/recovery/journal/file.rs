@@ -184,8 +184,9 @@ impl Journal {
 
     /// Whether a record could be written at this moment; leaves nothing behind.
     pub fn probe(&mut self) -> io::Result<()> {
-        // As long as a record, so that a disk with a few bytes left does not pass.
-        const PROBE: [u8; 1024] = [b'\n'; 1024];
+        // As long as a record, so that a disk with a few bytes left does not pass; without the end of a line, so
+        // that it is a torn one if this controller dies before it is cut off again.
+        const PROBE: [u8; 1024] = [b' '; 1024];
         self.writable()?;
         let length = self.length;
         let file = self.writable()?;

@@ -1,6 +1,7 @@
 //! Journals that are torn, damaged, too large, and on disks that refuse.
 
 use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 
 use super::*;
@@ -234,6 +235,28 @@ fn a_full_disk_is_an_error_and_leaves_the_journal_whole() {
     assert!(journal.append(&[ended(2)]).is_err());
     assert!(journal.probe().is_err());
     assert_eq!(Journal::open(&path).1.records, [ended(1)]);
+}
+
+#[test]
+fn a_probe_that_was_not_cut_off_loses_nothing() {
+    let (_directory, path) = scratch();
+    let (mut journal, _) = Journal::open(&path);
+    journal.append(&[ended(1)]).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    // What cannot be cut off is left as if the controller had died before it could be.
+    let memory = rustix::fs::memfd_create("journal", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+    let mut file = fs::File::from(memory);
+    file.write_all(&bytes).unwrap();
+    rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::SHRINK).unwrap();
+    journal.file = Some(file.try_clone().unwrap());
+    assert!(journal.probe().is_err());
+    bytes.clear();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    let (_, history) = Journal::open(&path);
+    assert_eq!(history, History { records: vec![ended(1)], torn: 1024, ..History::default() });
+    assert_eq!(Journal::open(&path).1.torn, 0);
 }
 
 #[test]

@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::known::{Known, WarmUp};
 use crate::clock::Now;
 use crate::names::BackendName;
+use crate::recovery::State;
 use crate::recovery::event::Event;
 use crate::recovery::hook::Phase;
 use crate::recovery::journal::Record;
 use crate::recovery::message::{Input, Instance, Output, Steering};
 use crate::recovery::policy::Policy;
 use crate::recovery::report::Reason;
-use crate::recovery::{Finding, State};
 
 /// What is broken, as a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -102,6 +102,11 @@ impl Checker {
 
     /// From now on this is what the coordinator is bound by.
     pub(super) fn change_policy(&mut self, policy: Policy, now: Now) {
+        // Whom hooks could hold back no longer they do not hold back again.
+        let is_over = |at: Now| now.ms_since(at) >= self.policy.veto_limit_ms;
+        if let Some((backend, at)) = self.stop_asked.clone().filter(|(_, at)| is_over(*at)) {
+            self.consents.insert(Phase::BeforeStop, (backend, at));
+        }
         let is_judged_anew = !policy.judges_like(&self.policy);
         for known in self.backends.values_mut() {
             known.overdue |= known.is_overdue(&self.policy, now);
@@ -140,19 +145,20 @@ impl Checker {
                 *known = Known { unready_since, out, ..Known::new(life, now) };
             }
             Input::Checked { backend, instance, result } => {
-                let silence =
-                    matches!(result, Err(Finding::Refused | Finding::TimedOut | Finding::Unreachable(_)));
-                self.hear_check(backend, *instance, result.is_ok(), silence, now);
+                let policy = self.policy.clone();
+                let known = self.known_mut(backend);
+                if known.life == Some(*instance) {
+                    known.hear_check(result, &policy, now);
+                }
             }
             Input::Answered { backend, turns } => {
                 let known = self.known_mut(backend);
-                let first = known.turns.filter(|_| known.failed > 0).map_or(*turns, |(first, _)| first);
-                known.turns = Some((first, *turns));
+                known.turns = Some(known.since_first(known.turns, *turns));
             }
-            Input::Asked { backend, flows } => {
+            Input::Asked { backend, flows, resets } => {
                 let known = self.known_mut(backend);
-                let first = known.asked.filter(|_| known.failed > 0).map_or(*flows, |(first, _)| first);
-                known.asked = Some((first, *flows));
+                known.asked = Some(known.since_first(known.asked, *flows));
+                known.resets = Some(known.since_first(known.resets, *resets));
             }
             Input::Exited { backend, instance, .. } => {
                 self.ended.insert((instance.pid, instance.start_ticks));
@@ -204,39 +210,6 @@ impl Checker {
         let asked = self.asked.get(&call).filter(|(phase, _)| consents && is_newest(*phase));
         if let Some((phase, backend)) = asked {
             self.consents.insert(*phase, (backend.clone(), now));
-        }
-    }
-
-    fn hear_check(
-        &mut self,
-        backend: &BackendName,
-        instance: Instance,
-        passed: bool,
-        silence: bool,
-        now: Now,
-    ) {
-        let policy = self.policy.clone();
-        let known = self.known_mut(backend);
-        if known.life != Some(instance) {
-            return;
-        }
-        if passed {
-            (known.passed, known.failed, known.last_pass) = (known.passed + 1, 0, Some(now));
-            (known.turns, known.asked) = (None, None);
-        } else {
-            known.silent = silence && (known.silent || known.failed == 0);
-            (known.passed, known.failed) = (0, known.failed + 1);
-        }
-        known.recent.push(passed);
-        if known.passed >= policy.rise {
-            (known.unready_since, known.overdue) = (None, false);
-            known.out = false;
-            if known.fell_at.take().is_some() {
-                known.recent.clear();
-            }
-        } else if known.has_fallen(&policy) {
-            known.fell_at = known.fell_at.or(Some(now).filter(|_| known.fails_often(&policy)));
-            known.unready_since = known.unready_since.or(Some(now));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the checker of the invariants knows of a backend, by what the coordinator was told.
 
 use crate::clock::Now;
-use crate::recovery::message::Instance;
+use crate::recovery::message::{Finding, Instance};
 use crate::recovery::policy::Policy;
 
 /// What the coordinator can know of a backend.
@@ -14,10 +14,14 @@ pub(super) struct Known {
     pub(super) last_pass: Option<Now>,
     /// The failed checks in a row found silence, and nothing else.
     pub(super) silent: bool,
+    /// They found resets, and nothing else.
+    pub(super) reset: bool,
     /// What it had answered when the first of them failed, and when the last one did.
     pub(super) turns: Option<(u64, u64)>,
     /// Flows that clients had begun with it then.
     pub(super) asked: Option<(u64, u64)>,
+    /// Resets that they had been sent then.
+    pub(super) resets: Option<(u64, u64)>,
     /// The results of its checks since it last came up from a fall, as far as a window of the policy counts them.
     pub(super) recent: Vec<bool>,
     /// When it fell, if it has not risen since.
@@ -68,8 +72,10 @@ impl Known {
             failed: 0,
             last_pass: None,
             silent: false,
+            reset: false,
             turns: None,
             asked: None,
+            resets: None,
             recent: Vec::new(),
             fell_at: None,
             unready_since: Some(now),
@@ -96,10 +102,43 @@ impl Known {
         *self = Self { unready_since, overdue, open, stopping, out, warm, warm_up, ..Self::new(life, now) };
     }
 
-    /// Its last check failed, and enough did; or fewer, while clients asked in vain.
+    /// What was counted when the first of its failed checks in a row ended, and by now.
+    pub(super) fn since_first(&self, seen: Option<(u64, u64)>, now: u64) -> (u64, u64) {
+        (seen.filter(|_| self.failed > 0).map_or(now, |(first, _)| first), now)
+    }
+
+    /// A check of this life has ended.
+    pub(super) fn hear_check(&mut self, result: &Result<(), Finding>, policy: &Policy, now: Now) {
+        if result.is_ok() {
+            (self.passed, self.failed, self.last_pass) = (self.passed + 1, 0, Some(now));
+            (self.turns, self.asked, self.resets) = (None, None, None);
+        } else {
+            let silence =
+                matches!(result, Err(Finding::Refused | Finding::TimedOut | Finding::Unreachable(_)));
+            let reset = matches!(result, Err(Finding::Refused | Finding::Reset));
+            self.silent = silence && (self.silent || self.failed == 0);
+            self.reset = reset && (self.reset || self.failed == 0);
+            (self.passed, self.failed) = (0, self.failed + 1);
+        }
+        self.recent.push(result.is_ok());
+        if self.passed >= policy.rise {
+            (self.unready_since, self.overdue) = (None, false);
+            self.out = false;
+            if self.fell_at.take().is_some() {
+                self.recent.clear();
+            }
+        } else if self.has_fallen(policy) {
+            self.fell_at = self.fell_at.or(Some(now).filter(|_| self.fails_often(policy)));
+            self.unready_since = self.unready_since.or(Some(now));
+        }
+    }
+
+    /// Its last check failed, and enough did; or fewer, while clients asked in vain or were reset.
     pub(super) fn has_fallen(&self, policy: &Policy) -> bool {
         let same = |seen: Option<(u64, u64)>| seen.map(|(first, last)| first == last);
-        let in_vain = self.silent && same(self.turns) == Some(true) && same(self.asked) == Some(false);
+        let met_the_same =
+            self.silent && same(self.asked) == Some(false) || self.reset && same(self.resets) == Some(false);
+        let in_vain = same(self.turns) == Some(true) && met_the_same;
         let soon = in_vain && self.failed >= policy.fall_ignored;
         !policy.shadow.checks
             && self.failed > 0

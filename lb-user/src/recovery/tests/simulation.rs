@@ -239,8 +239,10 @@ fn disturb(world: &mut World, all: &[&str]) {
         8..9 => world.reboot(),
         9..14 => world.crash(),
         14..24 => {
+            let by_reset = world.now.boot_ms.is_multiple_of(3);
             if let Some(life) = &mut world.machine(who).life {
                 life.wedged = !life.wedged;
+                life.resets = life.wedged && by_reset;
             }
         }
         24..38 => drop(world.rejuvenate()),
@@ -323,7 +325,7 @@ fn calm(world: &mut World, names: &[&str]) {
     for machine in world.machines.values_mut() {
         machine.flows = 0;
         if let Some(life) = &mut machine.life {
-            (life.wedged, life.mute, life.memory) = (false, false, 100);
+            (life.wedged, life.mute, life.resets, life.memory) = (false, false, false, 100);
         }
     }
     // Until the journal is known to work again, no word is taken.

@@ -4,7 +4,7 @@ use super::policy;
 use super::world::World;
 use crate::recovery::journal::{Record, Standing};
 use crate::recovery::report::Outcome;
-use crate::recovery::{Output, Policy, State};
+use crate::recovery::{Input, Output, Policy, State};
 
 /// The answer to a request without a report.
 fn refused(world: &World, request: u64) -> String {
@@ -54,9 +54,50 @@ fn what_ends_while_it_is_held_out_is_started_when_it_is_taken_back() {
     world.kill("b");
     world.run(60_000);
     assert_eq!((world.state("b"), world.machine("b").starts), (State::Maintenance, 1));
+    let ordered = world.orders.len();
     world.ready("b");
     world.run_until("a active, b standby");
     assert_eq!(world.machine("b").starts, 2);
+    let is_stop = |order: &Output| matches!(order, Output::Stop(..));
+    assert!(!world.orders[ordered..].iter().any(is_stop), "somebody may have started it by hand");
+}
+
+#[test]
+fn what_does_not_start_when_it_is_taken_back_is_tried_again() {
+    let mut world = World::up(policy());
+    world.drain("b");
+    world.kill("b");
+    world.run(1_000);
+    world.machine("b").bad_starts = 1;
+    world.ready("b");
+    world.run_until("a active, b failed");
+    world.run_until("a active, b standby");
+}
+
+#[test]
+fn what_is_taken_back_goes_on_with_its_flows_and_what_is_out_does_not() {
+    let mut world = World::up(policy());
+    let goes_on = |world: &World| world.coordinator.goes_on(&super::name("a"));
+    world.machine("a").flows = 1;
+    assert!(goes_on(&world));
+    world.drain("a");
+    assert!(!goes_on(&world), "it drains");
+    world.tell(&Input::Cut);
+    world.run_until("a maintenance, b active");
+    assert!(!goes_on(&world));
+    world.ready("a");
+    assert!(goes_on(&world));
+    // Whoever falls silent and is left as it is goes on only when it is heard of again.
+    let mut world = World::up(policy());
+    world.maintain(true);
+    let life = world.life("a");
+    (life.wedged, life.mute) = (true, true);
+    world.run_until("a starting, b active");
+    assert!(!goes_on(&world));
+    let life = world.life("a");
+    (life.wedged, life.mute) = (false, false);
+    world.run_until("a standby, b active");
+    assert!(goes_on(&world));
 }
 
 #[test]

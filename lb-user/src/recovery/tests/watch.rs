@@ -49,6 +49,39 @@ fn clients_who_ask_in_vain_confirm_a_death_before_all_checks_have_failed() {
     assert_eq!(until_noticed(Policy { fall_ignored: 1_000, ..policy() }, true), alone);
 }
 
+/// Resets all checks of `a`, and its clients if they `meet` the same; true if it is taken out before enough of its
+/// checks have failed.
+fn is_taken_out_early(policy: Policy, meet: bool, answered: bool) -> bool {
+    let mut world = World::up(Policy { fall: 100, ..policy });
+    let instance = world.life("a").instance;
+    for number in 0..3 {
+        let (turns, resets) = (if answered { number } else { 0 }, if meet { number } else { 0 });
+        world.tell(&Input::Answered { backend: name("a"), turns });
+        world.tell(&Input::Asked { backend: name("a"), flows: 0, resets });
+        world.tell(&Input::Checked { backend: name("a"), instance, result: Err(Finding::Reset) });
+    }
+    world.standing() == "a draining, b active"
+}
+
+#[test]
+fn clients_who_are_reset_as_the_checks_are_confirm_that_a_backend_is_unfit() {
+    assert!(is_taken_out_early(policy(), true, false));
+    assert!(!is_taken_out_early(policy(), false, false), "nobody was reset");
+    assert!(!is_taken_out_early(policy(), true, true), "clients are answered");
+    assert!(!is_taken_out_early(Policy { fall_ignored: 1_000, ..policy() }, true, false));
+}
+
+#[test]
+fn a_backend_that_resets_everybody_is_suspect_and_finishes_what_it_has() {
+    let mut world = World::up(policy());
+    let life = world.life("a");
+    (life.resets, life.mute) = (true, true);
+    world.machine("a").flows = 1;
+    let struck = world.now;
+    world.run_until("a draining, b active");
+    assert!(world.now.ms_since(struck) < 2 * policy().check_period_ms + 500, "{}", world.said());
+}
+
 #[test]
 fn clients_who_are_answered_confirm_nothing() {
     let mut world = World::up(Policy { fall: 100, ..policy() });

@@ -66,6 +66,8 @@ pub(super) struct Life {
     pub(super) wedged: bool,
     /// Its clients are not answered either.
     pub(super) mute: bool,
+    /// Checks and clients are reset.
+    pub(super) resets: bool,
     pub(super) memory: u64,
 }
 
@@ -85,6 +87,8 @@ pub(super) struct Machine {
     turns: u64,
     /// Flows that clients have begun with it.
     asked: u64,
+    /// Resets that it has sent them.
+    resets: u64,
 }
 
 impl Machine {
@@ -97,6 +101,7 @@ impl Machine {
             starts: 0,
             turns: 0,
             asked: 0,
+            resets: 0,
             warm_ups: 0,
         }
     }
@@ -274,6 +279,9 @@ impl World {
 
     fn resume(&mut self) {
         self.trace(&"a new controller");
+        // Ids of backends that have left the configuration say nothing to it.
+        self.word.active.retain(|name| self.machines.contains_key(name));
+        self.word.draining = self.word.draining.take().filter(|name| self.machines.contains_key(name));
         let lives = self.machines.iter();
         let alive: BTreeMap<_, _> =
             lives.map(|(name, m)| (name.clone(), m.life.as_ref().map(|life| life.instance))).collect();
@@ -442,10 +450,12 @@ impl World {
         let mut takes = 1;
         let machine = self.machines.get_mut(&backend).unwrap();
         if let Some(life) = &machine.life {
-            machine.turns += u64::from(!life.mute);
+            machine.turns += u64::from(!life.mute && !life.resets);
             machine.asked += u64::from(self.clients_ask);
-            let (turns, flows) = (machine.turns, machine.asked);
+            machine.resets += u64::from(life.resets);
+            let (turns, flows, resets) = (machine.turns, machine.asked, machine.resets);
             let result = match life {
+                Life { resets: true, .. } => Err(Finding::Reset),
                 Life { wedged: true, .. } => Err(Finding::TimedOut),
                 life if life.listens_at > now || flaps => Err(Finding::Refused),
                 _ => Ok(()),
@@ -457,7 +467,7 @@ impl World {
             if failed {
                 let evidence = Input::Answered { backend: backend.clone(), turns };
                 self.later(takes + late, Happening::Heard(evidence));
-                let asked = Input::Asked { backend: backend.clone(), flows };
+                let asked = Input::Asked { backend: backend.clone(), flows, resets };
                 self.later(takes + late, Happening::Heard(asked));
             }
             self.later(takes + late, Happening::Heard(input));

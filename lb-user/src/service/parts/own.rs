@@ -189,7 +189,7 @@ fn driver(
     registration: &Registration,
 ) -> Result<ProcessDriver, UpError> {
     let cgroup = match process.memory_max {
-        Some(bytes) => Some(Cgroup::create(service, &site.name, bytes)?),
+        Some(bytes) => Some(Cgroup::of(service, &site.name, bytes)?),
         None => None,
     };
     let launch = Launch {

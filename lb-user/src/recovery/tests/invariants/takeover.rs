@@ -15,6 +15,8 @@ impl Checker {
         alive: &BTreeMap<BackendName, Option<Instance>>,
         now: Now,
     ) {
+        self.word.active.retain(|name| alive.contains_key(name));
+        self.word.draining = self.word.draining.take().filter(|name| alive.contains_key(name));
         for (name, life) in alive {
             let has_served = self.word.active.contains(name)
                 || self.word.draining.as_ref() == Some(name)

@@ -82,8 +82,9 @@ impl World {
         let listens_at = self.now.boot_ms + self.rng.random_range(0..300);
         let machine = self.machines.get_mut(backend).unwrap();
         machine.starts += 1;
-        machine.life =
-            Some(Life { instance, listens_at, wedged: false, mute: false, memory: machine.fresh_bytes });
+        let memory = machine.fresh_bytes;
+        let (wedged, mute, resets) = (false, false, false);
+        machine.life = Some(Life { instance, listens_at, wedged, mute, resets, memory });
     }
 
     pub(super) fn end(&mut self, backend: BackendName, cut: Vec<CutFlow>) {
