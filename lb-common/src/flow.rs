@@ -265,6 +265,7 @@ impl Halves {
     }
 
     /// Whether the replies of the flow pass elsewhere.
+    #[inline(always)]
     pub const fn is_one_way(self) -> bool {
         self.server.0 & (MARK | SEEN) == MARK && !self.is_lease()
     }
@@ -298,6 +299,13 @@ impl Halves {
         } else {
             FlowState::Established
         }
+    }
+
+    /// Whether a SYN begins a new flow in this one's place: it has closed; or its client has finished, and replies pass
+    /// elsewhere, so that nobody sees here whether the backend has. Who has sent a FIN repeats no SYN from before.
+    #[inline(always)]
+    pub const fn may_begin_anew(self) -> bool {
+        matches!(self.state(), FlowState::Closed) || (self.is_one_way() && self.client.has(FIN))
     }
 
     /// What the entry is worth at `now`.

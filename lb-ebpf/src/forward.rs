@@ -1,7 +1,8 @@
 //! From a client to a backend.
 //!
 //! With an entry a packet goes to the entry's backend, whatever the steering says: a SYN too, for it is a
-//! retransmission while its flow has not closed, or the one for which user space has pinned the flow beforehand. Without one it goes where [`crate::open`] says.
+//! retransmission while its flow has not closed, or the one for which user space has pinned the flow beforehand.
+//! Without one it goes where [`crate::open`] says.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_md;
@@ -142,8 +143,7 @@ pub(crate) fn note_change<F: Family>(
 #[inline(always)]
 fn goes_on<F: Family>(packet: &Packet<F>, to: Listener, entry: &Pinned, halves: Halves) -> bool {
     if packet.opens() {
-        // A closed flow's tuple may be taken by a new one.
-        return !matches!(halves.state(), FlowState::Closed);
+        return !halves.may_begin_anew();
     }
     // A conversation of datagrams may have to follow a handover that came after it was pinned.
     !(to.has(service_flags::MOVE_DATAGRAMS) && services::steering(to.service).epoch as u8 != entry.id.epoch())

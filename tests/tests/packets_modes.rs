@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 
 use baton::dataplane::{FlowTimeouts, XdpAction};
-use baton_tests::bench::{A, Bench, HOP_A, SERVICE};
+use baton_tests::bench::{A, B, Bench, HOP_A, HOP_B, SERVICE};
 use baton_tests::ends::Ends;
 use baton_tests::frame::{Segment, datagram, read, read_packet, segment, unwrap_tunnel};
 use etherparse::IpHeaders;
 use lb_common::endpoint::{TCP, UDP};
 use lb_common::snat::PortRange;
 use lb_common::tables::service_flags;
-use lb_common::{Backend, Endpoint, FlowState, Forwarding, NextHop, Service};
+use lb_common::{Backend, Endpoint, FlowState, Forwarding, NextHop, Service, Steer};
 
 fn packet(protocol: u8, from: SocketAddr, to: SocketAddr, flags: &'static str, data: &[u8]) -> Segment {
     if protocol == TCP { segment(from, to, flags).with(data) } else { datagram(from, to, data) }
@@ -67,6 +67,30 @@ fn dsr_changes_nothing_but_the_hardware_addresses() {
         let flows = bench.dataplane.flows(&FlowTimeouts::default());
         assert_eq!(flows[0].state, FlowState::Established, "nobody has seen the backend's half");
         assert!(!flows[0].awaits_response);
+    }
+}
+
+#[test]
+fn a_tuple_that_is_used_again_after_its_clients_fin_is_a_new_flow_though_no_reply_was_seen() {
+    for way in [Forwarding::Dsr, Forwarding::Ipip] {
+        for ends in [Ends::v4(), Ends::v6()] {
+            let mut bench = ends.bench(TCP, |service| service, way);
+            let standby = Backend::new(Endpoint::new(ends.backend, TCP), HOP_B, ends.local.into());
+            bench.dataplane.set_backend(SERVICE, B, &standby.with_forwarding(way)).unwrap();
+            let run = |bench: &mut Bench, flags| {
+                let (reason, outcome) = bench.run(&segment(ends.client, ends.vip, flags).frame());
+                (reason, outcome.frame[..6] == HOP_B.destination)
+            };
+            assert_eq!(run(&mut bench, "S"), ("new_flow", false));
+            bench.dataplane.steer(SERVICE, Steer { active: B, draining: A, epoch: 2 });
+            assert_eq!(run(&mut bench, "S"), ("syn_retransmit", false));
+            assert_eq!(run(&mut bench, "A"), ("pinned_flow", false));
+            assert_eq!(run(&mut bench, "S"), ("syn_retransmit", false), "its client has not finished");
+            assert_eq!(run(&mut bench, "FA"), ("pinned_flow", false));
+            assert_eq!(run(&mut bench, "A"), ("pinned_flow", false), "the end of what it answers to");
+            assert_eq!(run(&mut bench, "S"), ("new_flow", true));
+            assert_eq!(run(&mut bench, "A"), ("pinned_flow", true));
+        }
     }
 }
 
@@ -218,8 +242,8 @@ fn a_conversation_of_datagrams_follows_the_handover_if_it_may() {
         assert_eq!(bench.run(&ask).0, "new_flow");
         let second: SocketAddr = "10.77.128.10:8080".parse().unwrap();
         let standby = Backend::new(Endpoint::new(second, UDP), HOP_A, ends.local.into());
-        bench.dataplane.set_backend(SERVICE, baton_tests::bench::B, &standby).unwrap();
-        let steer = lb_common::Steer { active: baton_tests::bench::B, draining: A, epoch: 2 };
+        bench.dataplane.set_backend(SERVICE, B, &standby).unwrap();
+        let steer = Steer { active: B, draining: A, epoch: 2 };
         bench.dataplane.steer(SERVICE, steer);
         let (reason, outcome) = bench.run(&ask);
         assert_eq!(reason, expected);
@@ -238,8 +262,8 @@ fn a_drain_only_service_tracks_nothing_until_a_backend_drains() {
     assert_eq!(bench.run(&segment(ends.backend, ends.client, "SA").frame()).0, "reply_untracked");
     assert!(bench.dataplane.flows(&FlowTimeouts::default()).is_empty());
     let standby = Backend::new(Endpoint::tcp("10.77.128.10:8080".parse().unwrap()), HOP_A, ends.local.into());
-    bench.dataplane.set_backend(SERVICE, baton_tests::bench::B, &standby).unwrap();
-    let steer = lb_common::Steer { active: baton_tests::bench::B, draining: A, epoch: 2 };
+    bench.dataplane.set_backend(SERVICE, B, &standby).unwrap();
+    let steer = Steer { active: B, draining: A, epoch: 2 };
     bench.dataplane.steer(SERVICE, steer);
     let (reason, outcome) = bench.run(&segment(ends.client, ends.vip, "A").frame());
     assert_eq!((reason, read(&outcome.frame).to), ("taken_up", ends.backend), "an old flow stays");

@@ -115,7 +115,12 @@ fn a_flow_whose_replies_pass_elsewhere_is_judged_by_its_client() {
     let opened = after(one_way, &[Client(SYN), ClientData], NOW);
     assert_eq!((opened.state(), opened.worth(NOW)), (FlowState::Established, Worth::Kept));
     assert!(!opened.awaits_response());
-    assert_eq!(after(opened, &[Client(FIN | ACK)], NOW).state(), FlowState::HalfClosed);
+    let finished = after(opened, &[Client(FIN | ACK)], NOW);
+    assert_eq!(finished.state(), FlowState::HalfClosed);
+    assert!(
+        !opened.may_begin_anew() && finished.may_begin_anew(),
+        "nobody sees here whether the backend has"
+    );
     assert!(opened.is_one_way() && !opened.is_datagram());
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use lb_common::bucket::{ENTRIES, Fingerprint, Id, across};
 use lb_common::endpoint::TCP;
-use lb_common::{BackendId, Endpoint, FlowKey, FlowState, Half, Halves, ServiceId, Settings};
+use lb_common::{BackendId, Endpoint, FlowKey, Half, Halves, ServiceId, Settings};
 
 use super::flows::clock_ticks;
 use super::mapping::Words;
@@ -53,8 +53,8 @@ impl FlowPinner {
         let own = self.place_of(home, print.tag());
         let Some(word) = own.or_else(|| self.free_place(home)) else { return false };
         let seen = self.buckets.load(word);
-        let closed = Halves::from_word(self.buckets.load(word + 1)).state() == FlowState::Closed;
-        if own.is_some() && !closed {
+        let may_begin = Halves::from_word(self.buckets.load(word + 1)).may_begin_anew();
+        if own.is_some() && !may_begin {
             return false;
         }
         let id = Id::new(print.tag(), 0, backend, epoch as u8).to_word();

@@ -120,6 +120,11 @@ impl Flow {
         self.client.turns != self.server.turns
     }
 
+    /// Whether a SYN begins another flow in its place: also where only its client can be seen to finish.
+    pub fn may_begin_anew(&self) -> bool {
+        self.state() == FlowState::Closed || self.is_one_way && self.client.fin
+    }
+
     /// What both sides together show.
     pub fn state(&self) -> FlowState {
         let (client, server) = (self.client, self.server);

@@ -2,7 +2,7 @@
 
 use baton::dataplane::{Outcome, XdpAction};
 use lb_common::tables::service_flags as flags;
-use lb_common::{BackendId, BackendState, FlowState, Forwarding, NextHop, Reason};
+use lb_common::{BackendId, BackendState, Forwarding, NextHop, Reason};
 
 use super::bytes::{Octets, address, get16, octets};
 use super::fate::{Change, Fate, answered, dropped, forwarded, refused, untouched};
@@ -270,7 +270,7 @@ pub(super) fn is_new(packet: &Packet) -> bool {
 /// Whether a packet may go where its flow went so far.
 fn goes_on(packet: &Packet, flow: &Flow, site: &Site, steering: Steering) -> bool {
     if opens(packet) {
-        return flow.state() != FlowState::Closed;
+        return !flow.may_begin_anew();
     }
     // Conversations may have to follow a handover.
     !(packet.is_datagram() && site.has(flags::MOVE_DATAGRAMS) && steering.epoch as u8 != flow.epoch)
