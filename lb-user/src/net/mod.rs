@@ -27,3 +27,17 @@ pub(crate) fn local_towards(address: SocketAddr) -> io::Result<IpAddr> {
 pub(crate) fn unspecified(like: SocketAddr) -> IpAddr {
     if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
+
+/// Where nobody listens, and nobody else comes to as long as the socket is kept.
+///
+/// A listener that is closed again would not do: a child that another test is just starting has it too until its
+/// `exec`, and goes on listening.
+#[cfg(test)]
+pub(crate) fn closed_port(address: IpAddr) -> (tokio::net::TcpSocket, SocketAddr) {
+    use tokio::net::TcpSocket;
+
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}

@@ -13,9 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpSocket;
-
 use super::{Check, run};
+use crate::net::closed_port;
 use crate::net::netns::NetnsHandle;
 use crate::recovery::Finding;
 
@@ -43,17 +42,6 @@ fn server_at(address: IpAddr, answer: Vec<u8>) -> (SocketAddr, thread::JoinHandl
 /// The same at 127.0.0.1, for an answer alone.
 fn server(answer: &[u8]) -> SocketAddr {
     server_at(LOOPBACKS[0], answer.to_vec()).0
-}
-
-/// Where nobody listens, and nobody else comes to as long as the socket is kept.
-///
-/// A listener that is closed again would not do: a child that another test is just starting has it too until its
-/// `exec`, and goes on listening.
-fn closed_port(address: IpAddr) -> (TcpSocket, SocketAddr) {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
-    socket.bind((address, 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
 }
 
 async fn ask(check: &Check, address: SocketAddr) -> Result<(), Finding> {

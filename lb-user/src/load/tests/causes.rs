@@ -1,6 +1,7 @@
 //! Every way in which a request can end is told from every other.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -8,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::server::Server;
 use super::{outcomes, plan, run_quietly};
 use crate::load::{Outcome, Record};
+use crate::net::closed_port;
 
 const REQUESTS: u32 = 4;
 
@@ -80,9 +82,7 @@ async fn a_record_tells_how_far_its_request_came() {
 
 #[tokio::test]
 async fn a_port_without_listener_refuses() {
-    let held = TcpSocket::new_v4().unwrap();
-    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = held.local_addr().unwrap();
+    let (_held, address) = closed_port(Ipv4Addr::LOCALHOST.into());
     let report = run_quietly(&plan(address, 3, &["name=x"])).await;
     assert_eq!(outcomes(&report), [Outcome::Refused; 3]);
     assert!(report.records.iter().all(|record| record.connected_us.is_none()));

@@ -46,9 +46,10 @@ async fn attempt(url: &str, trust: &TlsCheck, document: &[u8]) -> Result<(), Str
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::net::closed_port;
 
     const PATIENCE: Duration = Duration::from_secs(10);
     const NO_WAIT: Duration = Duration::ZERO;
@@ -96,9 +97,8 @@ mod tests {
         let why = post(&url, &TlsCheck::default(), b"{}", PATIENCE, 1, NO_WAIT).await;
         assert_eq!(why, Err("status 503 (1 retries)".to_owned()));
         served.await.unwrap();
-        let held = TcpSocket::new_v4().unwrap();
-        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let url = format!("http://{}", held.local_addr().unwrap());
+        let (_held, closed) = closed_port(std::net::Ipv4Addr::LOCALHOST.into());
+        let url = format!("http://{closed}");
         let why = post(&url, &TlsCheck::default(), b"{}", PATIENCE, 0, NO_WAIT).await.unwrap_err();
         assert!(why.contains("refused"), "{why}");
     }
