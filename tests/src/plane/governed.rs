@@ -26,6 +26,8 @@ use crate::systemd::{Plan, SystemdMachine};
 /// Machines whose balancer is governed by `baton run`.
 pub struct Governed {
     site: Site,
+    /// How many this process made before.
+    pub(super) number: u32,
     /// The name of its data plane, which its services' names begin with.
     name: String,
     files: TempDir,
@@ -49,6 +51,7 @@ impl Governed {
         let pins = pins::fresh();
         let mut governed = Self {
             site: Site::new(options),
+            number,
             name: format!("run-{}-{number}", std::process::id()),
             files: tempfile::tempdir().unwrap(),
             init: None,
