@@ -1,6 +1,6 @@
 //! The aging service as a process, over real sockets on loopback.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -122,7 +122,7 @@ impl Connection {
     fn line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         if self.0.read_line(&mut line)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(line.trim_end().to_owned())
     }
@@ -237,6 +237,20 @@ fn every_executed_request_is_logged_once() {
     let expected =
         "run-0 left GET /work\nrun-1 left GET /work\nrun-2 left GET /work\ntest-1 left GET /nowhere\n";
     assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_service_that_was_told_to_reset_does_so_to_whoever_asks() {
+    let service = Service::start(&["--faults"]);
+    let mut before = service.connect();
+    assert_eq!(before.request("GET", "/free", "a", b"").unwrap().status, 200);
+    assert_eq!(service.get("/fault?mode=reset").status, 200);
+    for connection in [&mut before, &mut service.connect()] {
+        let error = connection.request("GET", "/free", "b", b"").err().expect("no answer");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    assert_eq!(service.get("/fault?mode=none").status, 200);
+    assert_eq!(service.get("/free").status, 200);
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Slow,
     /// Nobody listens any more; the process lives.
     Closed,
+    /// Connections are accepted, and reset once something is asked.
+    Reset,
 }
 
 impl Fault {
@@ -30,6 +32,7 @@ impl Fault {
             "error" => Self::Error,
             "slow" => Self::Slow,
             "closed" => Self::Closed,
+            "reset" => Self::Reset,
             _ => return None,
         })
     }

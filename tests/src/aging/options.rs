@@ -54,7 +54,7 @@ pub struct Options {
     /// Time that each request takes besides its work
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub latency: Duration,
-    /// Let `/fault?mode=silent|error|slow|closed` break the service, which no service should that is not a test's
+    /// Let `/fault?mode=silent|error|slow|closed|reset` break the service, which only a test's should
     #[arg(long)]
     pub faults: bool,
     /// Name of this instance, sent with every answer

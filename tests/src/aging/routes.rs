@@ -21,6 +21,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -35,8 +36,15 @@ const REQUEST_ID: &str = "x-request-id";
 const HEALTH_GARBAGE_BYTES: u64 = 4 << 10;
 /// Memory is used in pieces of this size, as programs do.
 const GARBAGE_PIECE_BYTES: u64 = 4 << 10;
+/// What can still be asked of a service that resets everything else.
+const FAULT_PATH: &str = "/fault";
 const LONGEST_SLOW_MS: u64 = 600_000;
 const LARGEST_BYTES: u64 = 1 << 30;
+
+/// A request whose connection is to be reset.
+#[derive(Debug, Error)]
+#[error("told to reset connections")]
+pub(crate) struct ToldToReset;
 
 /// The state behind all requests.
 pub(crate) struct Service {
@@ -90,8 +98,15 @@ impl Service {
         self.faults.closed().await;
     }
 
-    /// Executes one request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+    /// Executes one request; an error if its connection is to be reset.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Reply>, ToldToReset> {
+        if self.faults.get() == Fault::Reset && request.uri().path() != FAULT_PATH {
+            return Err(ToldToReset);
+        }
+        Ok(self.respond(request).await)
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Reply> {
         let id = request.headers().get(REQUEST_ID).cloned();
         let mut response = match self.log_execution(&request) {
             Ok(()) => self.execute(request).await,
@@ -133,7 +148,7 @@ impl Service {
         match fault {
             Fault::Silent => std::future::pending::<()>().await,
             Fault::Error => return whole(StatusCode::INTERNAL_SERVER_ERROR, "told to fail\n".to_owned()),
-            Fault::None | Fault::Slow | Fault::Closed => {}
+            Fault::None | Fault::Slow | Fault::Closed | Fault::Reset => {}
         }
         if !self.options.latency.is_zero() {
             sleep(self.options.latency * fault.factor()).await;
@@ -185,8 +200,8 @@ impl Route {
             "/large" => Self::Large(number(query, "bytes", 1 << 20, LARGEST_BYTES)?),
             "/upload" => Self::Upload,
             "/health" => Self::Health,
-            "/fault" => {
-                Self::Fault(Fault::of(query).ok_or("use mode=none, silent, error, slow or closed\n")?)
+            FAULT_PATH => {
+                Self::Fault(Fault::of(query).ok_or("use mode=none, silent, error, slow, closed or reset\n")?)
             }
             _ => Self::Missing,
         })

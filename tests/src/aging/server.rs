@@ -1,6 +1,7 @@
 //! Sockets and signals round the service.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -72,10 +73,13 @@ async fn connection(stream: TcpStream, service: Rc<Service>) {
     let _ = stream.set_nodelay(true);
     let handler = service_fn(|request| {
         let service = Rc::clone(&service);
-        async move { Ok::<_, Infallible>(service.answer(request).await) }
+        Box::pin(async move { service.answer(request).await })
     });
-    let served =
+    let mut served =
         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), handler);
     // A connection that breaks concerns its client only; the client's records tell how.
-    let _ = served.await;
+    let outcome = poll_fn(|context| served.poll_without_shutdown(context)).await;
+    if outcome.is_err_and(|error| error.is_user()) {
+        let _ = served.into_parts().io.into_inner().set_zero_linger();
+    }
 }
