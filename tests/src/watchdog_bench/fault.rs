@@ -27,14 +27,24 @@ pub enum Fault {
     Slow,
     /// It does not listen any more, and its process lives.
     Closed,
+    /// It resets every connection on which something is asked.
+    Reset,
     /// The cable to its host is cut.
     Cut,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Killed, Self::Stopped, Self::Silent, Self::Error, Self::Slow, Self::Closed, Self::Cut];
+    pub const ALL: [Self; 8] = [
+        Self::Killed,
+        Self::Stopped,
+        Self::Silent,
+        Self::Error,
+        Self::Slow,
+        Self::Closed,
+        Self::Reset,
+        Self::Cut,
+    ];
 
     /// Its name in the figures.
     pub fn name(self) -> &'static str {
@@ -45,6 +55,7 @@ impl Fault {
             Self::Error => "error",
             Self::Slow => "slow",
             Self::Closed => "closed",
+            Self::Reset => "reset",
             Self::Cut => "cut",
         }
     }
@@ -54,7 +65,7 @@ impl Fault {
         match self {
             Self::Killed => send(victim, Signal::SIGKILL),
             Self::Stopped => send(victim, Signal::SIGSTOP),
-            Self::Silent | Self::Error | Self::Slow | Self::Closed => self.tell(lab, victim),
+            Self::Silent | Self::Error | Self::Slow | Self::Closed | Self::Reset => self.tell(lab, victim),
             Self::Cut => set_link(lab, victim, "down"),
         }
     }

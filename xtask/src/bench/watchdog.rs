@@ -15,7 +15,7 @@ use crate::{cargo, privilege, run as processes};
 
 /// Milliseconds until the watchdog finds what is wrong with a backend, and until clients are served again.
 ///
-/// Seven faults in the lab, each made several times under load with checks as they are for everybody, and a
+/// Eight faults in the lab, each made several times under load with checks as they are for everybody, and a
 /// healthy backend loaded to saturation, which is to be left alone. Needs root; a trial takes about 6 seconds.
 #[derive(Args, Debug)]
 pub(crate) struct WatchdogArgs {
@@ -25,7 +25,7 @@ pub(crate) struct WatchdogArgs {
     /// How often each fault is made.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     trials: u32,
-    /// Only these faults: killed, stopped, silent, error, slow, closed, cut.
+    /// Only these faults: killed, stopped, silent, error, slow, closed, reset, cut.
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     only: Vec<String>,
     /// How many seconds a healthy backend is loaded to saturation; 0 leaves it out.
