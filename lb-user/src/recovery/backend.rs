@@ -107,7 +107,8 @@ pub(super) struct Backend {
     pub(super) last_life: Option<Instance>,
     /// A life whose end was reported before its start.
     pub(super) ended_early: Option<(Instance, String)>,
-    /// Whether this life has been active: only then can it have aged by work.
+    /// Whether this life has been active, or may have been before this controller came: then it may have flows, and
+    /// have aged by work.
     pub(super) has_worked: bool,
     /// What its checks have shown.
     pub(super) evidence: Evidence,
@@ -120,6 +121,8 @@ pub(super) struct Backend {
     /// Since when scans have found no open flow.
     pub(super) empty_since: Option<Now>,
     pub(super) open: OpenFlows,
+    /// Clients who may come back to it.
+    pub(super) leases: u64,
     /// How often it failed its checks lately.
     pub(super) ejections: Ejections,
     /// What rules in shadow have said of it.
@@ -162,6 +165,7 @@ impl Backend {
             retry_at: None,
             empty_since: None,
             open: OpenFlows::default(),
+            leases: 0,
             ejections: Ejections::default(),
             shadow: Shadow::default(),
             ladder: Ladder::default(),
@@ -195,9 +199,10 @@ impl Backend {
         }
     }
 
-    pub(super) fn note_flows(&mut self, open: OpenFlows, now: Now) {
-        self.open = open;
-        self.empty_since = if open.total() == 0 { self.empty_since.or(Some(now)) } else { None };
+    /// One without open flows at this moment is not empty while clients may come back to it.
+    pub(super) fn note_flows(&mut self, open: OpenFlows, leases: u64, now: Now) {
+        (self.open, self.leases) = (open, leases);
+        self.empty_since = if open.total() + leases == 0 { self.empty_since.or(Some(now)) } else { None };
     }
 
     /// It serves, or waits and could, or is out because an operator wants it so.

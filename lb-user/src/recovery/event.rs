@@ -53,6 +53,11 @@ pub enum Event {
         /// What it waits for.
         why: String,
     },
+    /// A rejuvenation that an operator asked for, and that waited, is not going to begin.
+    RejuvenationWithdrawn {
+        /// Why not.
+        why: String,
+    },
     /// New flows go to another backend from now on, or in a pool to the other ones.
     Handover {
         /// The cycle, counted from 1.
@@ -251,6 +256,9 @@ impl fmt::Display for Event {
                 write!(f, "{backend}: {from} -> {to}: {why}")
             }
             Self::RejuvenationWaits { reason, why } => write!(f, "rejuvenation ({reason}) waits: {why}"),
+            Self::RejuvenationWithdrawn { why } => {
+                write!(f, "the rejuvenation that an operator asked for is not going to begin: {why}")
+            }
             Self::Handover { cycle, from, to: Some(to), reason } => {
                 write!(f, "handover {cycle}: new flows go to {to}, {from} drains ({reason})")
             }

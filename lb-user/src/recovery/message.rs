@@ -195,6 +195,8 @@ pub enum Input {
         backend: BackendName,
         /// What is open on it.
         open: OpenFlows,
+        /// Clients who may come back to it as long as their affinity lasts, where that is honoured.
+        leases: u64,
     },
     /// A backend's processes are gone, as [`Output::Stop`] asked.
     Stopped {

@@ -42,6 +42,18 @@ impl Budget {
         self.0.borrow_mut().arbiter.open();
     }
 
+    /// A service that nobody controls yet has a rejuvenation of this backend under way.
+    pub(super) fn note_under_way(
+        &self,
+        service: &ServiceName,
+        backend: BackendName,
+        planned: bool,
+        now: Now,
+    ) {
+        let need = Need::UnderWay { backend, planned };
+        let _ = self.tell(service, Situation { need, host: None, out: Vec::new() }, now);
+    }
+
     /// Allows as much as the configuration says now.
     pub(super) fn change(&self, config: &config::Budget) {
         self.0.borrow_mut().arbiter.change_limits(limits(config));

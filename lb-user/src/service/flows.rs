@@ -38,10 +38,7 @@ impl Runtime {
         let (moves, honours) = (moves_flows(&self.service), honours_affinity(&self.service));
         for (backend, FlowCounts { open, leases, .. }) in counts {
             let open = if moves { OpenFlows::default() } else { open };
-            // One without open flows at this moment is not empty while its clients may come back to it.
-            if open.total() > 0 || !honours || leases == 0 {
-                self.step(&Input::Flows { backend, open });
-            }
+            self.step(&Input::Flows { backend, open, leases: if honours { leases } else { 0 } });
         }
     }
 

@@ -72,8 +72,10 @@ impl Coordinator {
             self.end_cycle(cycle, Outcome::Removed, None, now);
         }
         if let Some(pending) = self.pending.take_if(|pending| pending.backend.as_ref() == Some(name)) {
-            let why = format!("{name} was taken out of the configuration before that could begin");
-            self.out.push(Output::Answer { request: pending.request, result: Err(why) });
+            self.withdraw(
+                pending,
+                format!("{name} was taken out of the configuration before that could begin"),
+            );
         }
         self.backends.remove(name);
     }

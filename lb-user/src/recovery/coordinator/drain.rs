@@ -81,9 +81,9 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn flows(&mut self, name: &BackendName, open: OpenFlows, now: Now) {
+    pub(super) fn flows(&mut self, name: &BackendName, open: OpenFlows, leases: u64, now: Now) {
         let Some(backend) = self.backends.get_mut(name) else { return };
-        backend.note_flows(open, now);
+        backend.note_flows(open, leases, now);
         let (state, held) = (backend.state, backend.held);
         let settled = backend.is_settled(&self.policy, now);
         let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.from == *name) else { return };
@@ -103,12 +103,12 @@ impl Coordinator {
                 }
             }
             // The second look, after old flows without entry have stopped coming here.
-            State::Drained if open.total() > 0 && !overdue => {
+            State::Drained if open.total() + leases > 0 && !overdue => {
                 self.steer_old(Some(name.clone()));
                 self.set_state(name, State::Draining, Some("flows came back".into()), now);
             }
             State::Drained if self.can_spare(name) => self.stop_with_consent(name, now),
-            State::Drained if self.policy.spread => self.call_off_if_needed(name, now),
+            State::Drained => self.call_off_if_needed(name, now),
             _ => {}
         }
     }
@@ -146,11 +146,33 @@ impl Coordinator {
 
     /// Whether a drained backend may be stopped at this moment: that can be written down, nobody else is out,
     /// and it is not the one to go back to.
-    fn can_spare(&self, name: &BackendName) -> bool {
+    pub(super) fn can_spare(&self, name: &BackendName) -> bool {
         let served = self.fit_active().filter(|active| *active != name).count() >= self.policy.floor();
         let others_stand = self.backends.iter().all(|(other, b)| other == name || b.stands());
         let unfit = self.backends.get(name).is_none_or(|b| b.has_fallen(&self.policy));
         self.journal_error.is_none() && (unfit || served && others_stand)
+    }
+
+    /// A drained backend that must not be stopped, because another one is out, does not wait for that one without
+    /// end: a member of a pool serves on at once, and beside an active backend it becomes a standby if the other one
+    /// does not come back in the time that a start may take.
+    fn call_off_if_needed(&mut self, name: &BackendName, now: Now) {
+        let limit_ms = self.policy.ready_deadline_ms;
+        let is_needed = self.backends.get(name).is_some_and(|backend| {
+            let has_waited = self.policy.spread || now.ms_since(backend.since) > limit_ms;
+            has_waited && backend.is_ready(&self.policy, now)
+        });
+        if self.journal_error.is_some() || !is_needed {
+            return;
+        }
+        let Some(cycle) = self.cycle.take_if(|cycle| cycle.from == *name) else { return };
+        let detail = "another backend is out, so it was not stopped".to_owned();
+        if self.policy.spread {
+            self.join(name, Some(detail.clone()), now);
+        } else {
+            self.set_state(name, State::Standby, Some(detail.clone()), now);
+        }
+        self.end_cycle(cycle, Outcome::CalledOff, Some(detail), now);
     }
 
     /// The active backends that do not fail their checks.

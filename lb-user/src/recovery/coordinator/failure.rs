@@ -99,11 +99,11 @@ impl Coordinator {
             return;
         }
         let in_need = || self.cold_in_need(now).filter(|_| self.is_dead(name, now));
-        if self.cycle.is_none()
-            && let Some(to) = self.ready_standby(now).or_else(in_need)
-        {
-            self.begin_cycle(name, Some(&to), reason, None, now);
-            return;
+        if let Some(to) = self.ready_standby(now).or_else(in_need) {
+            if self.cycle.is_none() {
+                return self.begin_cycle(name, Some(&to), reason, None, now);
+            }
+            return self.pass_on(name, Some(&to), why, now);
         }
         // Nobody can take over: what is dead is started again, what lives goes on serving as it can.
         if self.is_dead(name, now) {
@@ -111,21 +111,38 @@ impl Coordinator {
                 backend: name.clone(),
                 why: format!("{why}, and no standby is ready"),
             }));
-            self.steer(BTreeSet::new(), self.draining());
-            self.refuse(name);
-            self.restart(name, why, now);
+            self.pass_on(name, None, why, now);
         } else {
             let why = self.why_no_standby(now);
             self.wait(reason, why);
         }
     }
 
+    /// New flows go to `to`, or to nobody, without a rejuvenation of who failed: none may begin, or one is under way.
+    pub(super) fn pass_on(&mut self, failed: &BackendName, to: Option<&BackendName>, why: &str, now: Now) {
+        let is_dead = self.is_dead(failed, now);
+        if let (Some(cycle), Some(to)) = (&mut self.cycle, to) {
+            cycle.note_trouble(format!("{failed}: {why}; new flows went to {to}"));
+        }
+        match to {
+            Some(to) => self.activate(to, now),
+            None => self.steer(BTreeSet::new(), self.draining()),
+        }
+        if !is_dead {
+            return self.set_state(failed, State::Starting, Some(why.to_owned()), now);
+        }
+        self.refuse(failed);
+        if self.maintenance {
+            self.leave_dead(failed, why, now);
+        } else {
+            self.restart(failed, why, now);
+        }
+    }
+
     /// Sends new flows back to the backend that still drains, and begins to renew the one that failed; false
     /// if there is nobody to go back to.
     pub(super) fn roll_back(&mut self, failed: &BackendName, reason: &Reason, why: &str, now: Now) -> bool {
-        let Some(cycle) = self.cycle_to_undo(now).filter(|cycle| cycle.to.as_ref() == Some(failed)) else {
-            return false;
-        };
+        let Some(cycle) = self.cycle_to_roll_back(failed, now) else { return false };
         let old = cycle.from.clone();
         self.note_rolled_back(&cycle, failed, why);
         self.begin_cycle(failed, Some(&old), reason.clone(), None, now);
@@ -172,6 +189,14 @@ impl Coordinator {
         let observed = now.ms_since(cycle.begun) <= self.policy.observation_ms;
         let trusted = was_fit && observed && !old.has_fallen(&self.policy);
         (drains && (trusted || old.is_ready(&self.policy, now))).then(|| cycle.clone())
+    }
+
+    /// The same, if it was `failed` that took over; one that an operator takes out is gone back to only for want of
+    /// others.
+    pub(super) fn cycle_to_roll_back(&self, failed: &BackendName, now: Now) -> Option<Cycle> {
+        let cycle = self.cycle_to_undo(now).filter(|cycle| cycle.to.as_ref() == Some(failed))?;
+        let is_spared = self.is_held(&cycle.from) && self.ready_standby(now).is_some();
+        (!is_spared).then_some(cycle)
     }
 
     pub(super) fn note_rolled_back(&mut self, cycle: &Cycle, failed: &BackendName, why: &str) {

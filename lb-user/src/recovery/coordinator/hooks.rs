@@ -3,6 +3,7 @@
 //! Nothing here is in the way of an answer to a failure: only what was planned is asked about.
 
 use super::Coordinator;
+use super::leave::Pending;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::State;
@@ -169,9 +170,10 @@ impl Coordinator {
         self.gate(phase).refuse(&backend, why, now);
         let again_ms = self.policy.veto_retry_ms;
         self.out.push(Output::Event(Event::Vetoed { phase, backend, why: why.to_owned(), again_ms }));
-        if let Some(pending) = self.pending.take_if(|_| phase == Phase::BeforeHandover) {
-            let result = Err(format!("vetoed by a hook ({phase}): {why}"));
-            self.out.push(Output::Answer { request: pending.request, result });
+        // While that is held back it was a rule that asked.
+        let is_asked = |pending: &mut Pending| phase == Phase::BeforeHandover && !pending.is_held_back;
+        if let Some(pending) = self.pending.take_if(is_asked) {
+            self.withdraw(pending, format!("vetoed by a hook ({phase}): {why}"));
         }
     }
 

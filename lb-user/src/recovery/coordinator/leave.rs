@@ -7,6 +7,7 @@ use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::budget::{Leave, Need, Wish};
+use crate::recovery::event::Event;
 use crate::recovery::gate::Gate;
 use crate::recovery::hook::Phase;
 use crate::recovery::message::{Output, RequestId};
@@ -18,7 +19,20 @@ use crate::recovery::window::Openness;
 pub(super) struct Pending {
     pub(super) request: RequestId,
     pub(super) backend: Option<BackendName>,
-    pub(super) in_window: bool,
+    in_window: bool,
+    /// It could have begun when it was asked for, but for windows, the budget and hooks: whatever else comes in
+    /// between is waited for, too.
+    is_accepted: bool,
+    /// It could not begin whoever gave it leave, and so holds up no rule.
+    pub(super) is_held_back: bool,
+    /// What it waits for, as last said.
+    said: Option<String>,
+}
+
+impl Pending {
+    pub(super) fn new(request: RequestId, backend: Option<BackendName>, in_window: bool) -> Self {
+        Self { request, backend, in_window, is_accepted: false, is_held_back: false, said: None }
+    }
 }
 
 impl Coordinator {
@@ -56,17 +70,25 @@ impl Coordinator {
 
     /// Begins what an operator has asked for, as soon as it may.
     pub(super) fn watch_request(&mut self, now: Now) {
-        let Some(Pending { request, backend, in_window }) = self.pending.clone() else { return };
-        let (from, to) = match self.whom_to_renew(backend, now) {
-            Ok(found) => found,
-            Err(why) => {
-                self.pending = None;
-                return self.out.push(Output::Answer { request, result: Err(why) });
-            }
-        };
-        if let Some(why) = self.why_closed(now).filter(|_| in_window) {
-            return self.wait(Reason::Operator, why);
+        let Some(pending) = self.pending.clone() else { return };
+        let Pending { request, backend, in_window, is_accepted, .. } = pending.clone();
+        let found = self.whom_to_renew(backend.clone(), now);
+        let never = backend.as_ref().and_then(|name| self.why_never_renewed(name));
+        if let Some(why) = never.or_else(|| found.clone().err().filter(|_| !is_accepted)) {
+            self.pending = None;
+            return self.withdraw(pending, why);
         }
+        let found = found.and_then(|found| match self.why_closed(now).filter(|_| in_window) {
+            Some(why) => Err(why),
+            None => Ok(found),
+        });
+        if let Some(pending) = &mut self.pending {
+            (pending.is_accepted, pending.is_held_back) = (true, found.is_err());
+        }
+        let (from, to) = match found {
+            Ok(found) => found,
+            Err(why) => return self.wait(Reason::Operator, why),
+        };
         if self.has_leave(&from, &Reason::Operator) && self.hooks_consent(&from, &Reason::Operator, true, now)
         {
             self.pending = None;
@@ -74,6 +96,34 @@ impl Coordinator {
         } else if self.waits.is_none() && self.gates.get(&Phase::BeforeHandover).is_some_and(Gate::is_asked) {
             self.waits =
                 Some(format!("rejuvenation ({}) waits: for its hooks, which may refuse", Reason::Operator));
+        }
+    }
+
+    /// An operator's rejuvenation is not going to begin.
+    pub(super) fn withdraw(&mut self, pending: Pending, why: String) {
+        if pending.is_accepted {
+            // Whoever asked for it may not be there any more.
+            self.out.push(Output::Event(Event::RejuvenationWithdrawn { why: why.clone() }));
+        }
+        self.out.push(Output::Answer { request: pending.request, result: Err(why) });
+    }
+
+    /// Says what a rejuvenation waits for, once.
+    pub(super) fn wait(&mut self, reason: Reason, why: String) {
+        // The times in it change with every look, the state does not.
+        let key = Some(why.split('(').next().unwrap_or_default().to_owned());
+        let waits = format!("rejuvenation ({reason}) waits: {why}");
+        self.waits = Some(match self.waits.take() {
+            Some(other) => format!("{other}; {waits}"),
+            None => waits,
+        });
+        let said = match &mut self.pending {
+            Some(pending) if reason == Reason::Operator => &mut pending.said,
+            _ => &mut self.waits_for,
+        };
+        if *said != key {
+            *said = key;
+            self.out.push(Output::Event(Event::RejuvenationWaits { reason, why }));
         }
     }
 

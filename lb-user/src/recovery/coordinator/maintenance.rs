@@ -3,8 +3,6 @@
 //! Checks go on, and new flows still go to whoever passes them; but nobody is stopped or started for it. A
 //! rejuvenation that is under way goes on to its end.
 
-use std::collections::BTreeSet;
-
 use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
@@ -34,8 +32,7 @@ impl Coordinator {
             self.record(record);
             self.out.push(Output::Event(event));
             if let Some(pending) = self.pending.take_if(|_| on) {
-                let why = "the service went into maintenance before it could begin".to_owned();
-                self.out.push(Output::Answer { request: pending.request, result: Err(why) });
+                self.withdraw(pending, "the service went into maintenance before it could begin".to_owned());
             }
             if !on {
                 self.revive(now);
@@ -75,7 +72,7 @@ impl Coordinator {
     /// The active backend has failed: new flows go to whoever can take them, and that is all.
     pub(super) fn step_aside(&mut self, name: &BackendName, why: &str, now: Now) {
         let dead = self.is_dead(name, now);
-        let undone = self.cycle_to_undo(now).filter(|cycle| cycle.to.as_ref() == Some(name));
+        let undone = self.cycle_to_roll_back(name, now);
         let to = undone.as_ref().map(|cycle| cycle.from.clone()).or_else(|| self.ready_standby(now));
         if to.is_none() && !dead {
             // It serves as it can.
@@ -85,17 +82,7 @@ impl Coordinator {
             self.note_rolled_back(cycle, name, why);
             self.cycle = None;
         }
-        self.steer(to.iter().cloned().collect::<BTreeSet<_>>(), self.draining());
-        if let Some(to) = &to {
-            self.last_handover = Some(now);
-            self.set_state(to, State::Active, None, now);
-        }
-        if dead {
-            self.refuse(name);
-            self.leave_dead(name, why, now);
-        } else {
-            self.set_state(name, State::Starting, Some(why.to_owned()), now);
-        }
+        self.pass_on(name, to.as_ref(), why, now);
         if let Some(cycle) = undone {
             self.report(cycle, Outcome::RolledBack, Some(format!("{name} failed: {why}")), now);
         }

@@ -156,10 +156,10 @@ impl Coordinator {
             Input::Sampled { backend, instance, memory_rss_bytes } => {
                 self.sampled(&backend, instance, memory_rss_bytes);
             }
-            Input::Flows { backend, open } => self.flows(&backend, open, now),
+            Input::Flows { backend, open, leases } => self.flows(&backend, open, leases, now),
             Input::Stopped { backend, cut } => self.stopped(&backend, cut, now),
             Input::Rejuvenate { request, backend, in_window } => {
-                self.requested(Pending { request, backend, in_window });
+                self.requested(Pending::new(request, backend, in_window));
             }
             Input::Drain { request, backend } => self.drain_requested(request, &backend, now),
             Input::Ready { request, backend } => self.ready_requested(request, &backend, now),
@@ -279,10 +279,17 @@ impl Coordinator {
                 let to = cycle.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
                 let (open, awaiting) = (old.open.total(), old.open.awaiting_response);
                 let deadline = cycle.deadline_in_words(now);
+                let back = match old.leases {
+                    0 => String::new(),
+                    clients => format!(", {clients} clients may come back"),
+                };
                 format!(
-                    "{} drains{to}: {open} flows open, {awaiting} awaiting a response, {deadline}",
+                    "{} drains{to}: {open} flows open, {awaiting} awaiting a response{back}, {deadline}",
                     cycle.from
                 )
+            }
+            State::Drained if !self.can_spare(&cycle.from) => {
+                format!("{} is drained, and not stopped while another one is out", cycle.from)
             }
             state => format!("{} is {state}", cycle.from),
         };

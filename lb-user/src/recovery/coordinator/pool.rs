@@ -140,38 +140,33 @@ impl Coordinator {
         self.report(cycle, Outcome::RolledBack, Some(format!("{failed} failed: {why}")), now);
     }
 
-    /// A drained member that must not be stopped, because another one is out, serves on instead of waiting.
-    pub(super) fn call_off_if_needed(&mut self, name: &BackendName, now: Now) {
-        let ready = self.backends.get(name).is_some_and(|backend| backend.is_ready(&self.policy, now));
-        let is_needed = self.journal_error.is_none() && ready;
-        if let Some(cycle) = self.cycle.take_if(|cycle| is_needed && cycle.from == *name) {
-            let detail = "another backend is out, so it was not stopped".to_owned();
-            self.join(name, Some(detail.clone()), now);
-            self.end_cycle(cycle, Outcome::CalledOff, Some(detail), now);
-        }
-    }
-
     /// Renews the first active backend that has aged.
     pub(super) fn watch_pool_ceiling(&mut self, now: Now) {
         self.watch_shadow(now);
         if self.rules_rest(now) {
             return;
         }
-        let aged = self.fit_active().find_map(|name| Some((name.clone(), self.aged(name, now)?)));
+        let mut born_beyond = None;
+        let aged = self.fit_active().find_map(|name| {
+            let reason = self.aged(name, now)?;
+            if !matches!(reason, Reason::Ceiling { .. }) || !self.was_born_beyond(name) {
+                return Some((name.clone(), reason));
+            }
+            // That one would be no better for it, and keeps nobody else from it.
+            let age = self.aged_by_time(name, now);
+            born_beyond.get_or_insert_with(|| (name.clone(), reason));
+            Some((name.clone(), age?))
+        });
         let Some((name, reason)) = aged else {
-            self.waits_for = None;
+            match born_beyond {
+                Some((name, reason)) => self.wait(reason, format!(
+                    "{name} was beyond the ceiling from its start: a fresh instance needs more memory than the ceiling allows, raise it"
+                )),
+                None => self.waits_for = None,
+            }
             return;
         };
-        let ceiling = self.policy.ceiling_bytes();
-        let was_born_so = |b: &super::Backend| b.fresh_memory.is_some_and(|bytes| bytes > ceiling);
-        let why = if self.backends.get(&name).is_some_and(was_born_so) {
-            Some(format!(
-                "{name} was beyond the ceiling from its start: a fresh instance needs more memory than the ceiling allows, raise it"
-            ))
-        } else {
-            self.reason_to_refuse().or_else(|| self.why_not_spared(&name))
-        };
-        match why {
+        match self.reason_to_refuse().or_else(|| self.why_not_spared(&name)) {
             Some(why) => self.wait(reason, why),
             None if self.may_begin(&name, &reason, now) => self.propose_cycle(&name, None, reason, now),
             None => {}

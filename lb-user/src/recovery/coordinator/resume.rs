@@ -11,7 +11,7 @@ use crate::names::{BackendName, ServiceName};
 use crate::recovery::backend::{State, Warmth};
 use crate::recovery::cycle::Cycle;
 use crate::recovery::event::Event;
-use crate::recovery::journal::{Record, Standing};
+use crate::recovery::journal::{Record, Standing, open_cycle};
 use crate::recovery::message::{Instance, Output, Steering};
 use crate::recovery::policy::{NEVER_MS, Policy};
 use crate::recovery::report::{Outcome, Reason};
@@ -91,10 +91,10 @@ impl Coordinator {
         let Some(backend) = self.backends.get_mut(name) else { return };
         backend.begin_life(instance);
         backend.fresh_memory = Some(0);
-        backend.has_worked =
-            is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained);
+        // It may have flows of a time of which nothing is known, and one without any drains at once.
+        backend.has_worked = true;
         // Whether one that waited had been warmed up is not known, and it costs little to do it again.
-        if backend.has_worked {
+        if is_active || self.steering.draining.as_ref() == Some(name) || history.iter().any(drained) {
             backend.warmth = Warmth::Warm;
         }
         if is_active {
@@ -204,15 +204,4 @@ impl Coordinator {
             }
         }
     }
-}
-
-/// The last handover, if its cycle has not ended, and whether the stop that follows it was decided on.
-fn open_cycle(history: &[Record]) -> Option<(&Record, bool)> {
-    let at = history.iter().rposition(|record| matches!(record, Record::Handover { .. }))?;
-    let handover = &history[at];
-    let number = handover.cycle()?;
-    let later = &history[at + 1..];
-    let ended = later.iter().any(|r| matches!(r, Record::Ended { cycle, .. } if *cycle == number));
-    let stopping = later.iter().any(|r| matches!(r, Record::Stopping { cycle, .. } if *cycle == number));
-    (!ended).then_some((handover, stopping))
 }

@@ -4,8 +4,6 @@ use super::Coordinator;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
-use crate::recovery::event::Event;
-use crate::recovery::message::Output;
 use crate::recovery::report::Reason;
 
 impl Coordinator {
@@ -38,6 +36,11 @@ impl Coordinator {
             (Some(from), Some(_)) => Err(self.why_not_standing(&from)),
             _ => Err("no active backend passes its checks, so none is taken out".to_owned()),
         }
+    }
+
+    /// Why a backend is never going to be renewed as things are configured.
+    pub(super) fn why_never_renewed(&self, name: &BackendName) -> Option<String> {
+        self.why_unknown(name).or_else(|| self.why_not_renewed(name))
     }
 
     /// Why Baton cannot renew a backend, whatever it wants.
@@ -136,7 +139,8 @@ impl Coordinator {
 
     /// Whether rules ask for nothing at this moment, whatever they see.
     pub(super) fn rules_rest(&self, now: Now) -> bool {
-        let busy = self.cycle.is_some() || self.pending.is_some();
+        let is_asked = self.pending.as_ref().is_some_and(|pending| !pending.is_held_back);
+        let busy = self.cycle.is_some() || is_asked;
         self.paused || self.maintenance || busy || self.is_cooling(now)
     }
 
@@ -150,6 +154,12 @@ impl Coordinator {
         let ceiling = self.over_ceiling(name).filter(|_| !self.policy.shadow.ceiling);
         let reason = ceiling.or_else(|| self.over_age(name, now));
         reason.filter(|_| backend.is_of_age(&self.policy, now))
+    }
+
+    /// The same, whatever its memory.
+    pub(super) fn aged_by_time(&self, name: &BackendName, now: Now) -> Option<Reason> {
+        let backend = self.backends.get(name).filter(|_| self.policy.can_renew(name))?;
+        self.over_age(name, now).filter(|_| backend.is_of_age(&self.policy, now))
     }
 
     fn over_age(&self, name: &BackendName, now: Now) -> Option<Reason> {
@@ -177,37 +187,45 @@ impl Coordinator {
         if let Some(why) = self.someone_out().or_else(|| self.why_stays_out(&to, now)) {
             return self.wait(reason, why);
         }
-        if self.over_ceiling(&to).is_none() {
-            if self.may_begin(from, &reason, now) {
-                self.propose_cycle(from, Some(&to), reason, now);
-            }
+        let is_over = !self.policy.shadow.ceiling && self.over_ceiling(&to).is_some();
+        if is_over && self.renew_aged_standby(from, now) {
             return;
         }
-        if self.renew_aged_standby(from, now) {
-            return;
-        }
-        let why = format!(
-            "{to} is beyond the ceiling too: a fresh instance needs more memory than the ceiling allows, raise it"
-        );
-        self.wait(reason, why);
-    }
-
-    /// Says what a rejuvenation waits for, once.
-    pub(super) fn wait(&mut self, reason: Reason, why: String) {
-        // The times in it change with every look, the state does not.
-        let key = why.split('(').next().unwrap_or_default().to_owned();
-        self.waits = Some(format!("rejuvenation ({reason}) waits: {why}"));
-        if self.waits_for.as_ref() != Some(&key) {
-            self.waits_for = Some(key);
-            self.out.push(Output::Event(Event::RejuvenationWaits { reason, why }));
+        // Age is no matter of memory.
+        let reason = match self.aged_by_time(from, now).filter(|_| is_over) {
+            Some(age) => age,
+            None if is_over => return self.wait(reason, self.why_beyond_too(&to)),
+            None => reason,
+        };
+        if self.may_begin(from, &reason, now) {
+            self.propose_cycle(from, Some(&to), reason, now);
         }
     }
 
-    /// Renews a standby that aged while it was active and came back by a roll-back; true if there is one.
+    /// Why nothing is handed over to a standby that is beyond the ceiling, and that is not renewed first.
+    fn why_beyond_too(&self, to: &BackendName) -> String {
+        let what = if self.was_born_beyond(to) {
+            "a fresh instance needs more memory than the ceiling allows, raise it".to_owned()
+        } else {
+            self.why_not_renewed(to)
+                .unwrap_or_else(|| "it is renewed first, once it is as old as `min_uptime`".to_owned())
+        };
+        format!("{to} is beyond the ceiling too: {what}")
+    }
+
+    /// Whether the first sample of a life was beyond the ceiling: another life would be so, too.
+    pub(super) fn was_born_beyond(&self, name: &BackendName) -> bool {
+        let fresh = self.backends.get(name).and_then(|backend| backend.fresh_memory);
+        fresh.is_some_and(|bytes| bytes > self.policy.ceiling_bytes())
+    }
+
+    /// Renews a standby that has aged, true if there is one: while it was active, until new flows went back to the
+    /// old one; or while it waited, if it leaks with time.
     fn renew_aged_standby(&mut self, active: &BackendName, now: Now) -> bool {
         let aged = self.backends.iter().find_map(|(name, backend)| {
-            let worked = backend.state == State::Standby && backend.has_worked;
-            Some((name.clone(), self.aged(name, now).filter(|_| worked)?))
+            let reason = self.aged(name, now).filter(|_| backend.state == State::Standby)?;
+            let leaks = matches!(reason, Reason::Ceiling { .. }) && !self.was_born_beyond(name);
+            (backend.has_worked || leaks).then(|| (name.clone(), reason))
         });
         let Some((name, reason)) = aged.filter(|_| self.reason_to_refuse().is_none()) else { return false };
         if self.may_begin(&name, &reason, now) {

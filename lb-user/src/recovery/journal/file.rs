@@ -228,6 +228,11 @@ impl Journal {
 }
 
 /// The bytes of a file; none if there is no such file.
+/// The records of a journal, without opening it.
+pub(super) fn peek(path: &Path) -> io::Result<Vec<Record>> {
+    Ok(Scan::of(&read(path)?).records())
+}
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -7,6 +7,7 @@ mod file;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -172,6 +173,25 @@ impl Standing {
         let maintenance = self.maintenance.then_some(Record::MaintenanceBegan);
         paused.chain(maintenance).chain(held_out).chain(steps).chain(quarantined)
     }
+}
+
+/// The last handover, if its cycle has not ended, and whether the stop that follows it was decided on.
+pub(super) fn open_cycle(history: &[Record]) -> Option<(&Record, bool)> {
+    let at = history.iter().rposition(|record| matches!(record, Record::Handover { .. }))?;
+    let handover = &history[at];
+    let number = handover.cycle()?;
+    let later = &history[at + 1..];
+    let ended = later.iter().any(|r| matches!(r, Record::Ended { cycle, .. } if *cycle == number));
+    let stopping = later.iter().any(|r| matches!(r, Record::Stopping { cycle, .. } if *cycle == number));
+    (!ended).then_some((handover, stopping))
+}
+
+/// The backend that is out by a rejuvenation that has not ended, and whether that was planned, as far as a journal
+/// that nobody has open can be read.
+pub fn under_way(path: &Path) -> Option<(BackendName, bool)> {
+    let history = file::peek(path).ok()?;
+    let (Record::Handover { from, reason, .. }, _) = open_cycle(&history)? else { return None };
+    Some((from.clone(), reason.is_planned()))
 }
 
 #[cfg(test)]

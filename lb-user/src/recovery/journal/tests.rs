@@ -290,3 +290,28 @@ fn a_journal_that_turns_out_to_say_more_is_left_as_it_is() {
     assert!(journal.probe().is_err());
     assert_eq!(Journal::open(&path).1.records, [Record::MaintenanceBegan]);
 }
+
+#[test]
+fn what_is_under_way_is_read_without_opening_the_journal() {
+    let (_directory, path) = scratch();
+    assert_eq!(under_way(&path), None, "there is no journal");
+    let handover = |cycle, reason| Record::Handover {
+        cycle,
+        from: "a".parse().unwrap(),
+        to: None,
+        epoch: 1,
+        reason,
+        at: Now { boot_ms: 1, unix_ms: 1 },
+        drain_deadline_ms: 1,
+        instance: None,
+    };
+    let (mut journal, _) = Journal::open(&path);
+    journal.append(&[handover(1, Reason::Operator)]).unwrap();
+    assert_eq!(under_way(&path), Some(("a".parse().unwrap(), true)));
+    journal.append(&[ended(1), handover(2, Reason::Died { status: "killed".into() })]).unwrap();
+    assert_eq!(under_way(&path), Some(("a".parse().unwrap(), false)));
+    journal.append(&[ended(2)]).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(under_way(&path), None);
+    assert_eq!(fs::read(&path).unwrap(), bytes, "nothing is written");
+}

@@ -116,7 +116,7 @@ fn a_stop_with_open_flows_before_the_deadline_is_caught() {
 fn a_stop_that_is_not_written_down_is_caught() {
     let mut world = draining();
     let open = OpenFlows::default();
-    world.checker.hear(&Input::Flows { backend: name("a"), open }, world.now);
+    world.checker.hear(&Input::Flows { backend: name("a"), open, leases: 0 }, world.now);
     assert_eq!(verdict(&mut world, stop("a")), "a is stopped without a record");
 }
 
@@ -261,7 +261,9 @@ fn a_member_that_is_stopped_while_too_few_serve_is_caught() {
     world.machine("a").flows = 1;
     world.rejuvenate_one("a");
     world.run(1_000);
-    world.checker.hear(&Input::Flows { backend: name("a"), open: OpenFlows::default() }, world.now);
+    world
+        .checker
+        .hear(&Input::Flows { backend: name("a"), open: OpenFlows::default(), leases: 0 }, world.now);
     hear_of_the_end_of(&mut world, "b");
     assert_eq!(verdict(&mut world, stop("a")), "a is stopped while 1 others serve");
 }

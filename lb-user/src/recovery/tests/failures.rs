@@ -316,3 +316,80 @@ fn a_stop_that_fails_is_tried_again() {
     world.run_until("a standby, b active");
     assert_eq!(world.machine("a").starts, 2);
 }
+
+/// `a` serves, and two wait.
+fn three(policy: Policy) -> World {
+    let mut world = World::new(policy, &["a", "b", "c"], 1);
+    for late in ["b", "c"] {
+        world.machine(late).bad_starts = 1;
+    }
+    world.run_until("a active, b standby, c standby");
+    world.run(2_000);
+    world
+}
+
+#[test]
+fn a_suspect_passes_new_flows_on_though_another_one_is_being_renewed() {
+    for is_silent in [false, true] {
+        let mut world = three(Policy { observation_ms: 0, ..policy() });
+        let request = world.rejuvenate();
+        world.run_until("a starting, b active, c standby");
+        world.machine("a").bad_starts = 10;
+        world.machine("b").flows = 1;
+        let life = world.life("b");
+        (life.wedged, life.mute) = (true, is_silent);
+        world.run(10_000);
+        assert_eq!(world.active(), "c", "{}", world.said());
+        let is_renewed = world.machine("b").starts > 1;
+        assert_eq!(is_renewed, is_silent, "a suspect finishes what it has: {}", world.said());
+        world.machine("a").bad_starts = 0;
+        world.machine("b").flows = 0;
+        world.run_until("a standby, b standby, c active");
+        let report = world.report_of(request);
+        assert!(report.troubles.iter().any(|what| what.contains("new flows went to c")), "{report:?}");
+    }
+}
+
+#[test]
+fn a_drained_backend_waits_for_a_third_one_only_as_long_as_a_start_may_take() {
+    let mut world = three(Policy { ready_deadline_ms: 20_000, ..policy() });
+    world.machine("a").flows = 1;
+    let request = world.rejuvenate();
+    world.machine("c").bad_starts = u32::MAX;
+    world.kill("c");
+    world.run(5_000);
+    world.machine("a").flows = 0;
+    world.run(10_000);
+    assert_eq!(world.state("a"), State::Drained, "the third one may come back");
+    world.run(20_000);
+    assert_eq!((world.state("a"), world.active().as_str()), (State::Standby, "b"));
+    assert_eq!((world.report_of(request).outcome, world.machine("a").starts), (Outcome::CalledOff, 1));
+}
+
+#[test]
+fn a_drained_backend_is_stopped_once_the_third_one_is_back() {
+    let mut world = three(Policy { ready_deadline_ms: 20_000, ..policy() });
+    world.machine("a").flows = 1;
+    let request = world.rejuvenate();
+    world.machine("c").bad_starts = 3;
+    world.kill("c");
+    world.run(500);
+    world.machine("a").flows = 0;
+    world.run_until("a standby, b active, c standby");
+    assert_eq!((world.report_of(request).outcome, world.machine("a").starts), (Outcome::Completed, 2));
+}
+
+#[test]
+fn one_that_an_operator_takes_out_is_gone_back_to_only_for_want_of_others() {
+    for with_another in [true, false] {
+        let mut world = if with_another { three(policy()) } else { World::up(policy()) };
+        world.machine("a").flows = 1;
+        world.drain("a");
+        world.run(1_000);
+        assert_eq!((world.state("a"), world.active().as_str()), (State::Draining, "b"));
+        world.life("b").wedged = true;
+        world.run(5_000);
+        assert_eq!(world.active(), if with_another { "c" } else { "a" }, "{}", world.said());
+        assert_eq!(world.coordinator.is_held(&name("a")), with_another);
+    }
+}

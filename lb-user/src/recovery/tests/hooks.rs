@@ -99,14 +99,16 @@ fn a_death_is_answered_at_once_whatever_hooks_would_say() {
 }
 
 #[test]
-fn an_operator_who_waits_for_hooks_is_told_of_a_death() {
+fn an_operator_who_waits_for_hooks_waits_for_what_a_death_takes_too() {
     let mut world = World::up(with(&[Phase::BeforeHandover]));
-    world.faults.lost_answers = 1_000;
     let request = world.rejuvenate();
     world.kill("a");
     world.run(600);
-    let why = world.answers[&request].clone().unwrap_err();
-    assert_eq!(why, "rejuvenation 1 of a is under way: wait until it ends");
+    assert!(world.unanswered.contains(&request));
+    let said = world.said();
+    assert!(said.contains("waits: rejuvenation 1 of a is under way: wait until it ends"), "{said}");
+    world.run(60_000);
+    assert!(world.report_of(request).is_clean(), "{}", world.said());
 }
 
 #[test]

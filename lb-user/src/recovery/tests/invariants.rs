@@ -165,7 +165,9 @@ impl Checker {
                 let known = self.known_mut(backend);
                 known.life = known.life.filter(|life| life != instance);
             }
-            Input::Flows { backend, open } => self.known_mut(backend).open = Some(open.total()),
+            Input::Flows { backend, open, leases } => {
+                self.known_mut(backend).open = Some(open.total() + leases);
+            }
             Input::Stopped { backend, .. } => {
                 let known = self.known_mut(backend);
                 *known = Known { out: known.out, ..Known::new(None, now) };

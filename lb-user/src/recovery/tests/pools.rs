@@ -3,7 +3,7 @@
 use super::policy;
 use super::world::World;
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Policy, State};
+use crate::recovery::{Input, Policy, State};
 
 fn pool() -> World {
     World::pool(&policy(), &["a", "b", "c"])
@@ -289,4 +289,45 @@ fn a_pool_that_becomes_a_pair_keeps_one_active_and_cuts_nothing() {
     assert_eq!((world.machine("b").flows, world.machine("b").starts), (1, 1));
     world.change_policy(Policy { spread: true, ..policy() });
     world.run_until("a active, b active");
+}
+
+#[test]
+fn a_member_that_is_beyond_the_ceiling_from_its_start_keeps_no_other_one_from_being_renewed() {
+    let age = Some(600_000);
+    let mut world = World::new(Policy { spread: true, max_age_ms: age, ..policy() }, &["a", "b"], 1);
+    world.machine("a").fresh_bytes = 600;
+    world.run_until("a active, b active");
+    world.run(2_000);
+    world.life("b").memory = 600;
+    world.run(10_000);
+    assert_eq!((world.machine("a").starts, world.machine("b").starts), (1, 2), "{}", world.said());
+    world.run(600_000);
+    assert!(matches!(world.reports[1].reason, Reason::Age { .. }), "{:?}", world.reports);
+    assert!(world.machine("a").starts == 2, "it is renewed for its age: {}", world.said());
+}
+
+#[test]
+fn clients_who_may_come_back_are_waited_for_until_the_deadline_or_a_cut() {
+    for is_cut in [false, true] {
+        let mut world = pool();
+        world.machine("b").leases = 1;
+        world.rejuvenate_one("b");
+        world.run(5_000);
+        assert_eq!(world.state("b"), State::Draining);
+        let activity = world.coordinator.activity(world.now).unwrap();
+        assert!(
+            activity.contains("0 flows open, 0 awaiting a response, 1 clients may come back"),
+            "{activity}"
+        );
+        if is_cut {
+            world.tell(&Input::Cut);
+        } else {
+            world.run(world.policy.drain_deadline_ms);
+        }
+        world.run(5_000);
+        assert!(world.machine("b").starts == 2, "{}", world.said());
+        world.machine("b").leases = 0;
+        world.run_until("a active, b active, c active");
+        assert_eq!(world.reports[0].outcome, Outcome::Completed);
+    }
 }

@@ -5,7 +5,7 @@ use super::{name, policy};
 use crate::recovery::Input;
 use crate::recovery::journal::Record;
 use crate::recovery::report::{Outcome, Reason};
-use crate::recovery::{Output, Policy};
+use crate::recovery::{Output, Policy, ShadowRules};
 
 fn last_report(world: &World) -> &crate::recovery::report::Report {
     world.reports.last().expect("a report")
@@ -155,16 +155,45 @@ fn no_ceiling_is_looked_at_within_the_cooldown() {
 
 #[test]
 fn a_fresh_instance_beyond_the_ceiling_is_not_restarted_over_and_over() {
-    let mut world = World::up(policy());
-    world.machine("a").fresh_bytes = 600;
-    world.machine("b").fresh_bytes = 600;
-    world.life("b").memory = 600;
-    world.run(2_000);
-    world.life("a").memory = 600;
+    let mut world = World::new(policy(), &["a", "b"], 1);
+    for one in ["a", "b"] {
+        world.machine(one).fresh_bytes = 600;
+    }
     world.run(120_000);
     assert_eq!((world.machine("a").starts, world.machine("b").starts), (1, 1));
     let said = world.said();
-    assert_eq!(said.matches("b is beyond the ceiling too").count(), 1, "{said}");
+    let why =
+        "is beyond the ceiling too: a fresh instance needs more memory than the ceiling allows, raise it";
+    assert_eq!(said.matches(why).count(), 1, "{said}");
+}
+
+#[test]
+fn a_standby_that_leaks_while_it_waits_is_renewed_and_then_taken() {
+    let mut world = World::up(Policy { cooldown_ms: 10_000, ..policy() });
+    world.run(10_000);
+    world.life("b").memory = 600;
+    world.run_until("a active, b draining");
+    world.life("a").memory = 600;
+    world.run_until("a draining, b active");
+    world.run_until("a standby, b active");
+    assert_eq!((world.machine("a").starts, world.machine("b").starts), (2, 2), "{}", world.said());
+    assert!(!world.said().contains("raise it"), "{}", world.said());
+}
+
+#[test]
+fn a_ceiling_that_is_only_spoken_of_is_in_the_way_of_no_other_rule() {
+    let shadow = ShadowRules { checks: false, ceiling: true };
+    let mut world = World::up(Policy { max_age_ms: Some(60_000), shadow, ..policy() });
+    world.life("b").memory = 600;
+    world.run(70_000);
+    assert!(world.machine("a").starts > 1, "{}", world.said());
+    // Nor is one that no instance can stay below, where it is age that asks.
+    let mut world = World::new(Policy { max_age_ms: Some(60_000), ..policy() }, &["a", "b"], 1);
+    for one in ["a", "b"] {
+        world.machine(one).fresh_bytes = 600;
+    }
+    world.run(70_000);
+    assert!(!world.reports.is_empty(), "{}", world.said());
 }
 
 #[test]
@@ -173,8 +202,9 @@ fn a_third_backend_takes_over_when_the_second_is_beyond_the_ceiling() {
     for late in ["b", "c"] {
         world.machine(late).bad_starts = 1;
     }
+    // Another life of it would be no better.
+    world.machine("b").fresh_bytes = 600;
     world.run_until("a active, b standby, c standby");
-    world.life("b").memory = 600;
     world.run(2_000);
     world.life("a").memory = 600;
     world.run_until("a draining, b standby, c active");

@@ -251,12 +251,15 @@ fn disturb(world: &mut World, all: &[&str]) {
             // Only who gets new flows has more of them, and who drains, by a late packet of an old one.
             let takes = matches!(world.state(who), State::Active | State::Draining | State::Drained);
             if takes && world.machine(who).life.is_some() {
-                world.machine(who).flows += 2;
+                let machine = world.machine(who);
+                machine.flows += 2;
+                machine.leases += u64::from(machine.flows.is_multiple_of(3));
             }
         }
         64..82 => {
             let machine = world.machine(who);
             machine.flows = machine.flows.saturating_sub(3);
+            machine.leases = machine.leases.saturating_sub(1);
         }
         82..84 => world.journal_works = !world.journal_works,
         84..86 => {
@@ -323,7 +326,7 @@ fn calm(world: &mut World, names: &[&str]) {
     world.faults = Faults::default();
     world.journal_works = true;
     for machine in world.machines.values_mut() {
-        machine.flows = 0;
+        (machine.flows, machine.leases) = (0, 0);
         if let Some(life) = &mut machine.life {
             (life.wedged, life.mute, life.resets, life.memory) = (false, false, false, 100);
         }

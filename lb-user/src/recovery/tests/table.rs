@@ -66,9 +66,13 @@ fn inputs(world: &World) -> Vec<Input> {
         Input::Journal(Err("no space left on device".into())),
         Input::Stopped { backend: backend(), cut: Vec::new() },
         Input::Stopped { backend: backend(), cut: vec![cut()] },
-        Input::Flows { backend: backend(), open: OpenFlows::default() },
-        Input::Flows { backend: backend(), open: OpenFlows { half_open: 1, ..OpenFlows::default() } },
-        Input::Flows { backend: name("stranger"), open: OpenFlows::default() },
+        Input::Flows { backend: backend(), open: OpenFlows::default(), leases: 0 },
+        Input::Flows {
+            backend: backend(),
+            open: OpenFlows { half_open: 1, ..OpenFlows::default() },
+            leases: 0,
+        },
+        Input::Flows { backend: name("stranger"), open: OpenFlows::default(), leases: 0 },
         Input::Stopped { backend: name("stranger"), cut: Vec::new() },
     ];
     for instance in [known, instance(2)] {

@@ -302,6 +302,9 @@ fn a_member_that_fell_is_held_out_when_its_flows_have_ended() {
     world.machine("c").flows = 3;
     world.life("c").wedged = true;
     world.run_until("a active, b active, c starting");
+    // The next controller has it from nobody that it served.
+    world.crash();
+    world.run(2_000);
     world.drain("c");
     world.run(2_000);
     assert_eq!(world.standing(), "a active, b active, c draining", "{}", world.said());

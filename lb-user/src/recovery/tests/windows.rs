@@ -145,3 +145,51 @@ fn whatever_the_wall_clock_does_no_rule_rejuvenates_outside_a_window() {
         }
     }
 }
+
+#[test]
+fn what_an_operator_asked_for_waits_for_whatever_comes_in_between() {
+    let mut world = up_at(nightly(), SPRING);
+    let patient = world.rejuvenate_in_window();
+    world.run(5_000);
+    world.machine("b").bad_starts = 3;
+    world.kill("b");
+    world.run(500);
+    assert!(world.coordinator.waits().unwrap().contains("no standby is ready"));
+    assert!(world.unanswered.contains(&patient), "{:?}", world.answers.get(&patient));
+    world.run(2 * HOUR_MS);
+    assert!(world.report_of(patient).is_clean());
+}
+
+#[test]
+fn what_an_operator_asked_for_and_is_not_going_to_begin_is_not_forgotten_in_silence() {
+    let mut world = up_at(nightly(), SPRING);
+    let patient = world.rejuvenate_in_window();
+    world.run(5_000);
+    world.maintain(true);
+    assert!(world.answers[&patient].is_err());
+    assert!(world.said().contains("is not going to begin: the service went into maintenance"));
+    // Who is refused at once hears it, and nobody else has to.
+    let mut world = up_at(nightly(), SPRING);
+    let refused = world.rejuvenate_one("nobody");
+    assert!(world.answers[&refused].is_err());
+    assert!(!world.said().contains("is not going to begin"));
+}
+
+#[test]
+fn rules_do_not_wait_for_an_operator_who_waits_for_a_window() {
+    let mut world = up_at(Policy { ceiling_breaks_window: true, ..nightly() }, SPRING);
+    let patient = world.rejuvenate_in_window();
+    world.run(5_000);
+    world.life("a").memory = 900;
+    world.run_until("a standby, b active");
+    assert!(matches!(world.reports[0].reason, Reason::Ceiling { .. }), "{:?}", world.reports);
+    assert!(world.unanswered.contains(&patient));
+    world.run(2 * HOUR_MS);
+    assert_eq!(world.report_of(patient).reason, Reason::Operator);
+    let said = world.said();
+    assert_eq!(
+        said.matches("waits: for the next window").count(),
+        2,
+        "before the other one and after it: {said}"
+    );
+}

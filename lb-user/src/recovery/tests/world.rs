@@ -76,6 +76,8 @@ pub(super) struct Life {
 pub(super) struct Machine {
     pub(super) life: Option<Life>,
     pub(super) flows: u64,
+    /// Clients who may come back to it.
+    pub(super) leases: u64,
     /// Starts that fail before one succeeds.
     pub(super) bad_starts: u32,
     /// How much a new life needs.
@@ -96,6 +98,7 @@ impl Machine {
         Self {
             life: None,
             flows: 0,
+            leases: 0,
             bad_starts: 0,
             fresh_bytes: FRESH_BYTES,
             starts: 0,
@@ -302,7 +305,7 @@ impl World {
             |what: &Happening| matches!(what, Happening::Check(_) | Happening::Sample(_) | Happening::Scan);
         self.agenda.retain(|_, what| is_periodic(what));
         for machine in self.machines.values_mut() {
-            (machine.life, machine.flows) = (None, 0);
+            (machine.life, machine.flows, machine.leases) = (None, 0, 0);
         }
         self.word = Steering::default();
         self.unanswered.clear();
@@ -483,9 +486,11 @@ impl World {
         }
         let wanted = self.coordinator.wants_flows();
         if wanted {
-            let counts: Vec<_> = self.machines.iter().map(|(name, m)| (name.clone(), m.flows)).collect();
-            for (backend, established) in counts {
-                self.tell(&Input::Flows { backend, open: OpenFlows { established, ..OpenFlows::default() } });
+            let counts: Vec<_> =
+                self.machines.iter().map(|(name, m)| (name.clone(), m.flows, m.leases)).collect();
+            for (backend, established, leases) in counts {
+                let open = OpenFlows { established, ..OpenFlows::default() };
+                self.tell(&Input::Flows { backend, open, leases });
             }
         } else {
             self.tell(&Input::Tick);

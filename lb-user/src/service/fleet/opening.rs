@@ -21,6 +21,7 @@ use crate::config;
 use crate::dataplane::FlowTimeouts;
 use crate::names::{BackendName, PlaneName, ServiceName};
 use crate::paths::Roots;
+use crate::recovery::journal;
 
 /// A task that does not hear of a change within this has ended, but for what it has ordered and waits for.
 const CHANGE_LIMIT: Duration = Duration::from_secs(1);
@@ -119,12 +120,26 @@ impl Fleet {
         }
         let mut said = Vec::new();
         for (service, error) in failures {
+            self.count_what_is_under_way(&service);
             let when = RETRY_MS / 1000;
             tracing::error!(%service, "{error}; it is tried again in {when} s");
             said.push(format!("service {service}: {error}; it is tried again every {when} s"));
             self.retry_at = Some(Now::read().plus_ms(RETRY_MS));
         }
         said
+    }
+
+    /// A rejuvenation of a service that could not be taken up goes on by itself as far as it can, and counts.
+    fn count_what_is_under_way(&self, service: &ServiceName) {
+        let paths = self.roots.service(service);
+        // Without a registration the machine was started since, and what the journal says is over.
+        let was_there = !matches!(registration::load(&paths), Ok(None));
+        if self.running.contains_key(service) || !was_there {
+            return;
+        }
+        if let Some((backend, planned)) = journal::under_way(&paths.journal()) {
+            self.budget.note_under_way(service, backend, planned, Now::read());
+        }
     }
 
     /// Sees to all that a service needs of what others share.
