@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use baton::net::netns::run_in;
 use baton_tests::lab::{Lab, baton, eventually};
@@ -108,12 +109,18 @@ fn a_backend_that_does_not_end_when_it_is_told_to_is_killed() {
 
 /// Runs a script with a `baton` that notes its words and then does this.
 fn with_stub(name: &str, arguments: &[&str], stub: &str) -> (Output, String) {
+    with_stub_and(name, arguments, stub, &[])
+}
+
+/// The same, with these variables.
+fn with_stub_and(name: &str, arguments: &[&str], stub: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let directory = tempfile::tempdir().unwrap();
     let (baton, notes) = (directory.path().join("baton"), directory.path().join("notes"));
     fs::write(&baton, format!("#!/bin/sh\necho \"$*\" >>{}\n{stub}\n", notes.display())).unwrap();
     fs::set_permissions(&baton, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(scripts().join(name));
     command.args(arguments).env("BATON", &baton).env("BATON_TIMEOUT", "5s").stdin(Stdio::null());
+    command.envs(variables.iter().copied());
     let output = command.current_dir(directory.path()).output().unwrap();
     (output, fs::read_to_string(notes).unwrap_or_default())
 }
@@ -138,7 +145,52 @@ fn whatever_fails_after_a_drain_the_backend_is_taken_back() {
     let stub = "case $* in drain*) : >drained ;; *--pid*) [ ! -e drained ] && echo 1 ;; esac";
     let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
     assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
-    assert_eq!(words.lines().last(), Some("ready shop a"), "{words}{}", said(&output));
+    assert_eq!(words.lines().last(), Some("ready shop a --json"), "{words}{}", said(&output));
+}
+
+#[test]
+fn a_controller_that_restarts_during_the_drain_takes_the_backend_back_afterwards() {
+    // It is away for three tries.
+    let stub = "case $* in drain*) exit 1 ;; *--pid*) echo 1 ;;
+        ready*--json) echo >>tries; [ $(wc -l <tries) -gt 3 ] || exit 1 ;; esac";
+    let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
+    assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+    assert_eq!(words.matches("ready shop a --json").count(), 4, "{words}{}", said(&output));
+    assert!(!said(&output).contains("held out yet"), "{}", said(&output));
+}
+
+#[test]
+fn what_is_not_held_out_need_not_be_taken_back() {
+    let stub = "case $* in drain*) exit 1 ;; *--pid*) echo 1 ;;
+        ready*) echo '\"message\": \"a is active and not held out: there is nothing to take back\"'; exit 1 ;; esac";
+    let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
+    assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+    assert_eq!(words.matches("ready shop a --json").count(), 1, "{words}{}", said(&output));
+    assert!(!said(&output).contains("held out yet"), "{}", said(&output));
+}
+
+#[test]
+fn a_backend_that_nobody_takes_back_is_told_with_what_to_run() {
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = process.id();
+    // Somebody has to take note of its end.
+    let ended = thread::spawn(move || process.wait());
+    // Whether the drain has failed, or the process has ended already.
+    for drain in ["exit 1", "exit 0"] {
+        let stub = format!(
+            "case $* in drain*) {drain} ;; *--pid*) echo {pid} ;; *dry-run*) ;; ready*) exit 1 ;; esac"
+        );
+        let variables = [("BATON_READY_TIMEOUT", "2s"), ("BATON_DUMP", "true")];
+        let (output, words) =
+            with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], &stub, &variables);
+        assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+        assert!(words.matches("ready shop a --json").count() > 1, "{words}{}", said(&output));
+        assert_eq!(said(&output).matches("run: baton ready shop a").count(), 1, "{}", said(&output));
+    }
+    ended.join().unwrap().unwrap();
+    let variables = [("BATON_READY_TIMEOUT", "soon")];
+    let (output, words) = with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], "", &variables);
+    assert_eq!((output.status.code(), words.as_str()), (Some(2), ""), "{}", said(&output));
 }
 
 #[test]
