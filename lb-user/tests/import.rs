@@ -79,6 +79,21 @@ fn an_address_of_ipv4_that_is_written_as_ipv6_is_one_of_ipv4() {
     assert_eq!(service.backends.len(), 2);
 }
 
+/// What was noted of a line.
+fn noted(imported: &Imported, line: usize) -> Vec<&str> {
+    imported.notes.iter().filter(|note| note.line == line).map(|note| note.message.as_str()).collect()
+}
+
+#[test]
+fn redirects_that_ldirectord_followed_are_noted_for_each_check_over_http() {
+    let text = "virtual=192.0.2.1:80\n\treal=10.0.0.1:80 masq\nvirtual=192.0.2.1:8443\n\treal=10.0.0.2:443 masq\n\t\
+                service=https\nvirtual=192.0.2.1:25\n\treal=10.0.0.3:25 masq\n";
+    let imported = ldirectord(text, "a.cf", &[]).unwrap();
+    used(&imported);
+    let of_redirects = imported.notes.iter().filter(|note| note.message.contains("redirects"));
+    assert_eq!(of_redirects.map(|note| note.line).collect::<Vec<_>>(), [1, 5], "{:?}", imported.notes);
+}
+
 #[test]
 fn ports_of_ldirectord_may_be_names() {
     let text = "virtual=192.0.2.1:http\n\treal=10.0.0.1:http masq\n\treal=10.0.0.2:no-such-port masq\n";

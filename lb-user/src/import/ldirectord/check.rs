@@ -210,6 +210,7 @@ fn negotiate((line, service): &(usize, String), plain: Check, asked: &mut Asked,
     let mut say = |why: &str| notes.add(*line, format!("service={service}"), why);
     match service.as_str() {
         "http" | "https" => {
+            say("redirects were followed, and are not here: let `path` name the page that they lead to");
             let tls = (service == "https").then(|| {
                 say("certificates were not verified, so verify = false; better set `host` and leave it out");
                 TlsCheck { verify: false, ..TlsCheck::default() }
