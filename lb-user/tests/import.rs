@@ -95,6 +95,38 @@ fn redirects_that_ldirectord_followed_are_noted_for_each_check_over_http() {
 }
 
 #[test]
+fn a_real_server_that_is_asked_otherwise_than_the_first_is_noted() {
+    let notes = |settings: &str| {
+        let text = format!(
+            "virtual=192.0.2.1:80\n\treal=10.0.0.1:80 masq \"a\", \"one\"\n\treal=10.0.0.2:80 masq \"a\", \"two\"\n\t\
+             real=10.0.0.3:80 masq \"b\", \"one\"\n\treal=10.0.0.4:80 masq\n\treal=10.0.0.5:80 masq \"a\", \
+             \"one\"\n{settings}"
+        );
+        let imported = ldirectord(&text, "a.cf", &[]).unwrap();
+        used(&imported);
+        (1..=9).filter(|line| noted(&imported, *line).iter().any(|why| why.contains("one check"))).collect()
+    };
+    let (first, of_service): (Vec<_>, Vec<_>) = (notes(""), notes("\trequest=a\n\treceive=two\n"));
+    assert_eq!((first, of_service), (vec![3, 4, 5], vec![2, 4, 6]));
+}
+
+#[test]
+fn a_service_that_nobody_asked_is_noted() {
+    // Port 9000 has no usual service.
+    let text = "virtual=192.0.2.1:9000\n\treal=10.0.0.1:9000 masq\nvirtual=192.0.2.1:80\n\treal=10.0.0.2:80 masq\n\t\
+                service=none\n";
+    let imported = ldirectord(text, "a.cf", &[]).unwrap();
+    used(&imported);
+    for line in [1, 5] {
+        assert!(
+            noted(&imported, line).iter().any(|why| why.contains("without a check")),
+            "{:?}",
+            imported.notes
+        );
+    }
+}
+
+#[test]
 fn ports_of_ldirectord_may_be_names() {
     let text = "virtual=192.0.2.1:http\n\treal=10.0.0.1:http masq\n\treal=10.0.0.2:no-such-port masq\n";
     let imported = ldirectord(text, "a.cf", &[]).unwrap();

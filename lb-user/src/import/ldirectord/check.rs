@@ -35,6 +35,9 @@ const SERVICES: [(u16, &str); 19] = [
     (5060, "sip"),
 ];
 
+/// What is said of servers that were up without being asked.
+const NO_CHECK: &str = "there is no service without a check: the port is asked";
+
 /// A setting where it stands.
 type Given = Option<(usize, String)>;
 
@@ -129,17 +132,25 @@ struct Asked {
 }
 
 impl Asked {
-    /// Real servers may have requests of their own; a service has one for all.
+    /// Real servers may have requests of their own, with what has to come back; a service has one for all.
     fn take_from_reals(&mut self, reals: &[Real], notes: &mut Notes) {
+        let of_service = (self.request.clone(), self.receive.clone());
+        let asked_of = |real: &Real| {
+            let Some((request, receive)) = &real.asked else { return of_service.clone() };
+            let here = |text: &String| (real.backend.line, text.clone());
+            (Some(here(request)), receive.as_ref().map(here).or_else(|| of_service.1.clone()))
+        };
+        if self.request.is_none()
+            && let Some(first) = reals.iter().find(|real| real.asked.is_some())
+        {
+            (self.request, self.receive) = asked_of(first);
+        }
         for real in reals {
-            let Some((request, receive)) = &real.asked else { continue };
-            let line = real.backend.line;
-            if self.request.is_none() {
-                self.request = Some((line, request.clone()));
-                self.receive = receive.clone().map(|receive| (line, receive)).or(self.receive.take());
-            } else if self.request.as_ref().is_some_and(|(_, taken)| taken != request) {
-                let why = "a service has one check for all its backends: the first request is taken";
-                notes.add(line, real.backend.directive.clone(), why);
+            let (request, receive) = asked_of(real);
+            if !is_same(&request, &self.request, "/") || !is_same(&receive, &self.receive, "") {
+                let why = "a service has one check for all its backends: the first request is taken, with what has to \
+                           come back";
+                notes.add(real.backend.line, real.backend.directive.clone(), why);
             }
         }
     }
@@ -158,6 +169,12 @@ impl Asked {
             }
         }
     }
+}
+
+/// Whether two settings say the same, wherever they stand; `usual` is what none says.
+fn is_same(one: &Given, other: &Given, usual: &str) -> bool {
+    let said = |given: &Given| given.as_ref().map_or(usual, |(_, text)| text.as_str()).to_owned();
+    said(one) == said(other)
 }
 
 fn what(
@@ -181,7 +198,7 @@ fn what(
             plain
         }
         "on" => {
-            say("there is no service without a check: the port is asked");
+            say(NO_CHECK);
             plain
         }
         "off" => {
@@ -229,7 +246,10 @@ fn negotiate((line, service): &(usize, String), plain: Check, asked: &mut Asked,
             }
             Check::Udp(UdpCheck { payload, answer: dns::ANSWER.parse().ok() })
         }
-        "none" => plain,
+        "none" => {
+            say(NO_CHECK);
+            plain
+        }
         _ if matches!(plain, Check::Udp(_)) => {
             say("Baton does not speak its protocol: an empty datagram is sent, and only a refusal fails");
             plain
