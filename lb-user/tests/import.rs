@@ -127,6 +127,40 @@ fn a_service_that_nobody_asked_is_noted() {
 }
 
 #[test]
+fn timeouts_of_a_virtual_server_of_ldirectord_come_before_those_of_the_file() {
+    let timeout = |file: &str, own: &str, kind: &str| {
+        let text =
+            format!("{file}\nvirtual=192.0.2.1:80\n\treal=10.0.0.1:80 masq\n\tchecktype={kind}\n{own}");
+        used(&ldirectord(&text, "a.cf", &[]).unwrap()).config.services[0].check.timeout.as_secs()
+    };
+    let file = "negotiatetimeout=7\nchecktimeout=8";
+    let cases = [
+        (timeout("negotiatetimeout=7", "\tchecktimeout=3\n", "negotiate"), 3),
+        (timeout("checktimeout=7", "\tnegotiatetimeout=3\n", "connect"), 3),
+        (timeout(file, "\tchecktimeout=3\n\tnegotiatetimeout=4\n", "negotiate"), 4),
+        (timeout(file, "\tchecktimeout=3\n\tnegotiatetimeout=4\n", "connect"), 3),
+        (timeout(file, "", "negotiate"), 7),
+        (timeout(file, "", "connect"), 8),
+        (timeout("checktimeout=8", "", "negotiate"), 8),
+        (timeout("", "", "negotiate"), 30),
+        (timeout("", "", "connect"), 5),
+    ];
+    assert!(cases.iter().all(|(is, should)| is == should), "{cases:?}");
+}
+
+#[test]
+fn that_the_manual_and_the_program_disagree_about_quiescent_is_noted_once() {
+    let one = |port: u16| format!("virtual=192.0.2.1:{port}\n\treal=10.0.0.1:{port} masq\n");
+    let notes = |text: &str| {
+        let imported = ldirectord(text, "a.cf", &[]).unwrap();
+        used(&imported);
+        imported.notes.iter().filter(|note| note.directive == "quiescent").count()
+    };
+    let both = one(80) + &one(81);
+    assert_eq!((notes(&both), notes(&format!("quiescent=no\n{both}"))), (1, 0));
+}
+
+#[test]
 fn ports_of_ldirectord_may_be_names() {
     let text = "virtual=192.0.2.1:http\n\treal=10.0.0.1:http masq\n\treal=10.0.0.2:no-such-port masq\n";
     let imported = ldirectord(text, "a.cf", &[]).unwrap();

@@ -8,7 +8,7 @@ use super::super::dns;
 use super::super::draft::DraftCheck;
 use super::super::words::{seconds, words};
 use super::real::Real;
-use super::{Taken, unquoted};
+use super::{Directive, Taken, unquoted};
 use crate::check::{Check, HttpCheck, ScriptCheck, TlsCheck, UdpCheck};
 use crate::config::Protocol;
 
@@ -85,28 +85,33 @@ pub(super) fn check(
     if let Some(given) = taken.any("checkcount") {
         notes.add(given.line, format!("checkcount={}", given.value), "it is taken as one; see `fall`");
     }
+    let interval = taken.any("checkinterval").and_then(|given| time("checkinterval", &given, notes));
     DraftCheck {
         what,
-        interval: time(taken, "checkinterval", notes).unwrap_or(Duration::from_secs(10)),
+        interval: interval.unwrap_or(Duration::from_secs(10)),
         fast_interval: None,
         timeout: timeout(taken, negotiate, notes),
         fall: fall(taken, notes),
     }
 }
 
-/// One of two directives, each the default of the other.
+/// One of two directives, each the default of the other: either of the virtual server's own comes before those of
+/// the file.
 fn timeout(taken: &mut Taken<'_>, negotiate: bool, notes: &mut Notes) -> Duration {
-    let check = time(taken, "checktimeout", notes);
-    let negotiation = time(taken, "negotiatetimeout", notes);
-    if negotiate {
-        negotiation.or(check).unwrap_or(Duration::from_secs(30))
+    let (names, usual) = if negotiate {
+        (["negotiatetimeout", "checktimeout"], Duration::from_secs(30))
     } else {
-        check.or(negotiation).unwrap_or(Duration::from_secs(5))
-    }
+        (["checktimeout", "negotiatetimeout"], Duration::from_secs(5))
+    };
+    let own = names.map(|name| (name, taken.own(name)));
+    let of_file = names.map(|name| (name, taken.defaults.get(name).cloned()));
+    // All are read, so that none that is wrong goes without a note.
+    let times: Vec<_> =
+        own.into_iter().chain(of_file).filter_map(|(name, given)| time(name, &given?, notes)).collect();
+    times.first().copied().unwrap_or(usual)
 }
 
-fn time(taken: &mut Taken<'_>, name: &str, notes: &mut Notes) -> Option<Duration> {
-    let given = taken.any(name)?;
+fn time(name: &str, given: &Directive, notes: &mut Notes) -> Option<Duration> {
     let time = seconds(&given.value);
     if time.is_none() {
         notes.add(given.line, format!("{name}={}", given.value), "it is no number of seconds; left out");
