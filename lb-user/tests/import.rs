@@ -161,6 +161,35 @@ fn that_the_manual_and_the_program_disagree_about_quiescent_is_noted_once() {
 }
 
 #[test]
+fn what_keepalived_has_by_default_is_written_out() {
+    let check = |server: &str, checker: &str| {
+        let text = format!(
+            "virtual_server 192.0.2.1 80 {{\n delay_loop 20\n protocol TCP\n {server}\n real_server 10.0.0.1 80 {{\n \
+             delay_loop 10\n {checker} }}\n}}\n"
+        );
+        used(&keepalived(&text, "k.conf", &[]).unwrap()).config.services.remove(0).check
+    };
+    let misc = "MISC_CHECK {\n misc_path /bin/true\n";
+    // In seconds: the fast interval, the timeout.
+    let cases = [
+        ("", "TCP_CHECK {\n }\n", (1, 5)),
+        ("", "HTTP_GET {\n url {\n path /\n }\n }\n", (3, 5)),
+        ("", "SSL_GET {\n url {\n path /\n }\n }\n", (3, 5)),
+        ("", "DNS_CHECK {\n }\n", (10, 5)),
+        ("", &format!("{misc} }}\n"), (1, 20)),
+        ("connect_timeout 4", &format!("{misc} }}\n"), (1, 20)),
+        ("", &format!("{misc} misc_timeout 7\n }}\n"), (1, 7)),
+        ("delay_before_retry 2", "HTTP_GET {\n url {\n path /\n }\n }\n", (2, 5)),
+        ("", "", (1, 5)),
+    ];
+    for (server, checker, expected) in cases {
+        let check = check(server, checker);
+        let times = (check.fast_interval.as_secs(), check.timeout.as_secs());
+        assert_eq!(times, expected, "{server} {checker}");
+    }
+}
+
+#[test]
 fn ports_of_ldirectord_may_be_names() {
     let text = "virtual=192.0.2.1:http\n\treal=10.0.0.1:http masq\n\treal=10.0.0.2:no-such-port masq\n";
     let imported = ldirectord(text, "a.cf", &[]).unwrap();
