@@ -170,6 +170,39 @@ fn what_is_not_held_out_need_not_be_taken_back() {
 }
 
 #[test]
+fn a_backend_that_somebody_else_holds_out_is_left_alone() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let standby = lab.backend("standby");
+    let (name, kept) = (standby["name"].as_str().unwrap(), lab.file("kept"));
+    let arguments = [lab.name(), name, kept.to_str().unwrap()];
+    assert!(lab.baton(&["drain", lab.name(), name, "--wait"]).status.success());
+    let output = script(&lab, "rejuvenate-with-dump", &arguments, &[("BATON_DUMP", "true")]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("held out already"), "{}", said(&output));
+    assert!(!kept.exists() && lab.backend("maintenance")["pid"] == standby["pid"], "{}", said(&output));
+
+    // The other one cannot be drained then, and is not taken for one that is held out.
+    let active = lab.backend("active");
+    let other = [lab.name(), active["name"].as_str().unwrap(), kept.to_str().unwrap()];
+    let output = script(&lab, "rejuvenate-with-dump", &other, &[("BATON_DUMP", "true")]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(!said(&output).contains("held out yet"), "{}", said(&output));
+    assert_eq!(lab.backend("active")["pid"], active["pid"]);
+
+    // So is one that drains yet, and one of which nobody can tell.
+    for (answer, reason) in
+        [("echo 'would: a: no longer held out'", "held out already"), ("exit 1", "nothing was done")]
+    {
+        let stub = format!("case $* in *--pid*) echo 1 ;; *dry-run*) {answer} ;; esac");
+        let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], &stub);
+        assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+        assert!(said(&output).contains(reason), "{}", said(&output));
+        assert_eq!(words.lines().last(), Some("ready shop a --dry-run"), "{words}");
+    }
+}
+
+#[test]
 fn a_backend_that_nobody_takes_back_is_told_with_what_to_run() {
     let mut process = Command::new("sleep").arg("60").spawn().unwrap();
     let pid = process.id();
