@@ -1,10 +1,10 @@
 //! What stands in `scripts/` for operators, run as they would.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::{env, fs};
 
 use baton::net::netns::run_in;
 use baton_tests::lab::{Lab, baton, eventually};
@@ -125,6 +125,12 @@ fn with_stub_and(name: &str, arguments: &[&str], stub: &str, variables: &[(&str,
     (output, fs::read_to_string(notes).unwrap_or_default())
 }
 
+/// A process to be ended, and the thread that takes note of its end.
+fn process() -> (u32, JoinHandle<()>) {
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    (process.id(), thread::spawn(move || assert!(process.wait().is_ok())))
+}
+
 #[test]
 fn services_that_cannot_be_listed_are_no_success() {
     let (output, words) = with_stub("rejuvenate-all", &[], "exit 1");
@@ -203,11 +209,31 @@ fn a_backend_that_somebody_else_holds_out_is_left_alone() {
 }
 
 #[test]
+fn a_dump_of_a_jvm_counts_if_the_jvm_has_written_it_wherever_it_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let jcmd = directory.path().join("jcmd");
+    let path = format!("{}:{}", directory.path().display(), env::var("PATH").unwrap_or_default());
+    // It ends with 0 in either case.
+    for (writes, code) in [("echo heap >\"$3\"", 0), (":", 1)] {
+        fs::write(
+            &jcmd,
+            format!("#!/bin/sh\ncd /\n[ $2 = VM.version ] || {{ {writes}; }} 2>/dev/null\nexit 0\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&jcmd, fs::Permissions::from_mode(0o755)).unwrap();
+        let (pid, ended) = process();
+        let stub = format!("case $* in *--pid*) echo {pid} ;; esac");
+        let (output, words) =
+            with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], &stub, &[("PATH", &path)]);
+        assert_eq!(output.status.code(), Some(code), "{words}{}", said(&output));
+        assert_eq!(said(&output).contains("no dump could be taken"), code == 1, "{}", said(&output));
+        ended.join().unwrap();
+    }
+}
+
+#[test]
 fn a_backend_that_nobody_takes_back_is_told_with_what_to_run() {
-    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
-    let pid = process.id();
-    // Somebody has to take note of its end.
-    let ended = thread::spawn(move || process.wait());
+    let (pid, ended) = process();
     // Whether the drain has failed, or the process has ended already.
     for drain in ["exit 1", "exit 0"] {
         let stub = format!(
@@ -220,7 +246,7 @@ fn a_backend_that_nobody_takes_back_is_told_with_what_to_run() {
         assert!(words.matches("ready shop a --json").count() > 1, "{words}{}", said(&output));
         assert_eq!(said(&output).matches("run: baton ready shop a").count(), 1, "{}", said(&output));
     }
-    ended.join().unwrap().unwrap();
+    ended.join().unwrap();
     let variables = [("BATON_READY_TIMEOUT", "soon")];
     let (output, words) = with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], "", &variables);
     assert_eq!((output.status.code(), words.as_str()), (Some(2), ""), "{}", said(&output));
