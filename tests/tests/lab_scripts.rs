@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use baton::net::netns::run_in;
@@ -229,6 +230,28 @@ fn a_dump_of_a_jvm_counts_if_the_jvm_has_written_it_wherever_it_works() {
         assert_eq!(said(&output).contains("no dump could be taken"), code == 1, "{}", said(&output));
         ended.join().unwrap();
     }
+}
+
+#[test]
+fn a_backend_of_a_pool_which_has_no_standby_is_waited_for_as_active() {
+    let renewed = |waits: &str, limit: &str| {
+        let (pid, ended) = process();
+        let stub = format!("case $* in *--pid*) echo {pid} ;; wait*) {waits} ;; esac");
+        let variables = [("BATON_DUMP", "true"), ("BATON_TIMEOUT", limit)];
+        let (output, _) = with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], &stub, &variables);
+        ended.join().unwrap();
+        output
+    };
+    let patient = "until [ $1 = --timeout ]; do shift; done; sleep $2; exit 3";
+    let start = Instant::now();
+    let output = renewed(&format!("case $* in *state=standby*) {patient} ;; esac"), "30s");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+
+    // It was drained, so this is not what 3 means.
+    let output = renewed("exit 3", "2s");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("neither active nor standby"), "{}", said(&output));
 }
 
 #[test]
