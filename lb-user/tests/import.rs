@@ -79,6 +79,116 @@ fn an_address_of_ipv4_that_is_written_as_ipv6_is_one_of_ipv4() {
     assert_eq!(service.backends.len(), 2);
 }
 
+/// What was noted of a line.
+fn noted(imported: &Imported, line: usize) -> Vec<&str> {
+    imported.notes.iter().filter(|note| note.line == line).map(|note| note.message.as_str()).collect()
+}
+
+#[test]
+fn redirects_that_ldirectord_followed_are_noted_for_each_check_over_http() {
+    let text = "virtual=192.0.2.1:80\n\treal=10.0.0.1:80 masq\nvirtual=192.0.2.1:8443\n\treal=10.0.0.2:443 masq\n\t\
+                service=https\nvirtual=192.0.2.1:25\n\treal=10.0.0.3:25 masq\n";
+    let imported = ldirectord(text, "a.cf", &[]).unwrap();
+    used(&imported);
+    let of_redirects = imported.notes.iter().filter(|note| note.message.contains("redirects"));
+    assert_eq!(of_redirects.map(|note| note.line).collect::<Vec<_>>(), [1, 5], "{:?}", imported.notes);
+}
+
+#[test]
+fn a_real_server_that_is_asked_otherwise_than_the_first_is_noted() {
+    let notes = |settings: &str| {
+        let text = format!(
+            "virtual=192.0.2.1:80\n\treal=10.0.0.1:80 masq \"a\", \"one\"\n\treal=10.0.0.2:80 masq \"a\", \"two\"\n\t\
+             real=10.0.0.3:80 masq \"b\", \"one\"\n\treal=10.0.0.4:80 masq\n\treal=10.0.0.5:80 masq \"a\", \
+             \"one\"\n{settings}"
+        );
+        let imported = ldirectord(&text, "a.cf", &[]).unwrap();
+        used(&imported);
+        (1..=9).filter(|line| noted(&imported, *line).iter().any(|why| why.contains("one check"))).collect()
+    };
+    let (first, of_service): (Vec<_>, Vec<_>) = (notes(""), notes("\trequest=a\n\treceive=two\n"));
+    assert_eq!((first, of_service), (vec![3, 4, 5], vec![2, 4, 6]));
+}
+
+#[test]
+fn a_service_that_nobody_asked_is_noted() {
+    // Port 9000 has no usual service.
+    let text = "virtual=192.0.2.1:9000\n\treal=10.0.0.1:9000 masq\nvirtual=192.0.2.1:80\n\treal=10.0.0.2:80 masq\n\t\
+                service=none\n";
+    let imported = ldirectord(text, "a.cf", &[]).unwrap();
+    used(&imported);
+    for line in [1, 5] {
+        assert!(
+            noted(&imported, line).iter().any(|why| why.contains("without a check")),
+            "{:?}",
+            imported.notes
+        );
+    }
+}
+
+#[test]
+fn timeouts_of_a_virtual_server_of_ldirectord_come_before_those_of_the_file() {
+    let timeout = |file: &str, own: &str, kind: &str| {
+        let text =
+            format!("{file}\nvirtual=192.0.2.1:80\n\treal=10.0.0.1:80 masq\n\tchecktype={kind}\n{own}");
+        used(&ldirectord(&text, "a.cf", &[]).unwrap()).config.services[0].check.timeout.as_secs()
+    };
+    let file = "negotiatetimeout=7\nchecktimeout=8";
+    let cases = [
+        (timeout("negotiatetimeout=7", "\tchecktimeout=3\n", "negotiate"), 3),
+        (timeout("checktimeout=7", "\tnegotiatetimeout=3\n", "connect"), 3),
+        (timeout(file, "\tchecktimeout=3\n\tnegotiatetimeout=4\n", "negotiate"), 4),
+        (timeout(file, "\tchecktimeout=3\n\tnegotiatetimeout=4\n", "connect"), 3),
+        (timeout(file, "", "negotiate"), 7),
+        (timeout(file, "", "connect"), 8),
+        (timeout("checktimeout=8", "", "negotiate"), 8),
+        (timeout("", "", "negotiate"), 30),
+        (timeout("", "", "connect"), 5),
+    ];
+    assert!(cases.iter().all(|(is, should)| is == should), "{cases:?}");
+}
+
+#[test]
+fn that_the_manual_and_the_program_disagree_about_quiescent_is_noted_once() {
+    let one = |port: u16| format!("virtual=192.0.2.1:{port}\n\treal=10.0.0.1:{port} masq\n");
+    let notes = |text: &str| {
+        let imported = ldirectord(text, "a.cf", &[]).unwrap();
+        used(&imported);
+        imported.notes.iter().filter(|note| note.directive == "quiescent").count()
+    };
+    let both = one(80) + &one(81);
+    assert_eq!((notes(&both), notes(&format!("quiescent=no\n{both}"))), (1, 0));
+}
+
+#[test]
+fn what_keepalived_has_by_default_is_written_out() {
+    let check = |server: &str, checker: &str| {
+        let text = format!(
+            "virtual_server 192.0.2.1 80 {{\n delay_loop 20\n protocol TCP\n {server}\n real_server 10.0.0.1 80 {{\n \
+             delay_loop 10\n {checker} }}\n}}\n"
+        );
+        used(&keepalived(&text, "k.conf", &[]).unwrap()).config.services.remove(0).check
+    };
+    let misc = "MISC_CHECK {\n misc_path /bin/true\n";
+    // In seconds: the fast interval, the timeout.
+    let cases = [
+        ("", "TCP_CHECK {\n }\n", (1, 5)),
+        ("", "HTTP_GET {\n url {\n path /\n }\n }\n", (3, 5)),
+        ("", "SSL_GET {\n url {\n path /\n }\n }\n", (3, 5)),
+        ("", "DNS_CHECK {\n }\n", (10, 5)),
+        ("", &format!("{misc} }}\n"), (1, 20)),
+        ("connect_timeout 4", &format!("{misc} }}\n"), (1, 20)),
+        ("", &format!("{misc} misc_timeout 7\n }}\n"), (1, 7)),
+        ("delay_before_retry 2", "HTTP_GET {\n url {\n path /\n }\n }\n", (2, 5)),
+        ("", "", (1, 5)),
+    ];
+    for (server, checker, expected) in cases {
+        let check = check(server, checker);
+        let times = (check.fast_interval.as_secs(), check.timeout.as_secs());
+        assert_eq!(times, expected, "{server} {checker}");
+    }
+}
+
 #[test]
 fn ports_of_ldirectord_may_be_names() {
     let text = "virtual=192.0.2.1:http\n\treal=10.0.0.1:http masq\n\treal=10.0.0.2:no-such-port masq\n";

@@ -1,9 +1,11 @@
 //! What stands in `scripts/` for operators, run as they would.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use baton::net::netns::run_in;
 use baton_tests::lab::{Lab, baton, eventually};
@@ -108,14 +110,26 @@ fn a_backend_that_does_not_end_when_it_is_told_to_is_killed() {
 
 /// Runs a script with a `baton` that notes its words and then does this.
 fn with_stub(name: &str, arguments: &[&str], stub: &str) -> (Output, String) {
+    with_stub_and(name, arguments, stub, &[])
+}
+
+/// The same, with these variables.
+fn with_stub_and(name: &str, arguments: &[&str], stub: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let directory = tempfile::tempdir().unwrap();
     let (baton, notes) = (directory.path().join("baton"), directory.path().join("notes"));
     fs::write(&baton, format!("#!/bin/sh\necho \"$*\" >>{}\n{stub}\n", notes.display())).unwrap();
     fs::set_permissions(&baton, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(scripts().join(name));
     command.args(arguments).env("BATON", &baton).env("BATON_TIMEOUT", "5s").stdin(Stdio::null());
+    command.envs(variables.iter().copied());
     let output = command.current_dir(directory.path()).output().unwrap();
     (output, fs::read_to_string(notes).unwrap_or_default())
+}
+
+/// A process to be ended, and the thread that takes note of its end.
+fn process() -> (u32, JoinHandle<()>) {
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    (process.id(), thread::spawn(move || assert!(process.wait().is_ok())))
 }
 
 #[test]
@@ -138,7 +152,127 @@ fn whatever_fails_after_a_drain_the_backend_is_taken_back() {
     let stub = "case $* in drain*) : >drained ;; *--pid*) [ ! -e drained ] && echo 1 ;; esac";
     let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
     assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
-    assert_eq!(words.lines().last(), Some("ready shop a"), "{words}{}", said(&output));
+    assert_eq!(words.lines().last(), Some("ready shop a --json"), "{words}{}", said(&output));
+}
+
+#[test]
+fn a_controller_that_restarts_during_the_drain_takes_the_backend_back_afterwards() {
+    // It is away for three tries.
+    let stub = "case $* in drain*) exit 1 ;; *--pid*) echo 1 ;;
+        ready*--json) echo >>tries; [ $(wc -l <tries) -gt 3 ] || exit 1 ;; esac";
+    let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
+    assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+    assert_eq!(words.matches("ready shop a --json").count(), 4, "{words}{}", said(&output));
+    assert!(!said(&output).contains("held out yet"), "{}", said(&output));
+}
+
+#[test]
+fn what_is_not_held_out_need_not_be_taken_back() {
+    let stub = "case $* in drain*) exit 1 ;; *--pid*) echo 1 ;;
+        ready*) echo '\"message\": \"a is active and not held out: there is nothing to take back\"'; exit 1 ;; esac";
+    let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], stub);
+    assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+    assert_eq!(words.matches("ready shop a --json").count(), 1, "{words}{}", said(&output));
+    assert!(!said(&output).contains("held out yet"), "{}", said(&output));
+}
+
+#[test]
+fn a_backend_that_somebody_else_holds_out_is_left_alone() {
+    let mut lab = Lab::new();
+    lab.up_healthy(&[]);
+    let standby = lab.backend("standby");
+    let (name, kept) = (standby["name"].as_str().unwrap(), lab.file("kept"));
+    let arguments = [lab.name(), name, kept.to_str().unwrap()];
+    assert!(lab.baton(&["drain", lab.name(), name, "--wait"]).status.success());
+    let output = script(&lab, "rejuvenate-with-dump", &arguments, &[("BATON_DUMP", "true")]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("held out already"), "{}", said(&output));
+    assert!(!kept.exists() && lab.backend("maintenance")["pid"] == standby["pid"], "{}", said(&output));
+
+    // The other one cannot be drained then, and is not taken for one that is held out.
+    let active = lab.backend("active");
+    let other = [lab.name(), active["name"].as_str().unwrap(), kept.to_str().unwrap()];
+    let output = script(&lab, "rejuvenate-with-dump", &other, &[("BATON_DUMP", "true")]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(!said(&output).contains("held out yet"), "{}", said(&output));
+    assert_eq!(lab.backend("active")["pid"], active["pid"]);
+
+    // So is one that drains yet, and one of which nobody can tell.
+    for (answer, reason) in
+        [("echo 'would: a: no longer held out'", "held out already"), ("exit 1", "nothing was done")]
+    {
+        let stub = format!("case $* in *--pid*) echo 1 ;; *dry-run*) {answer} ;; esac");
+        let (output, words) = with_stub("rejuvenate-with-dump", &["shop", "a", "kept"], &stub);
+        assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+        assert!(said(&output).contains(reason), "{}", said(&output));
+        assert_eq!(words.lines().last(), Some("ready shop a --dry-run"), "{words}");
+    }
+}
+
+#[test]
+fn a_dump_of_a_jvm_counts_if_the_jvm_has_written_it_wherever_it_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let jcmd = directory.path().join("jcmd");
+    let path = format!("{}:{}", directory.path().display(), env::var("PATH").unwrap_or_default());
+    // It ends with 0 in either case.
+    for (writes, code) in [("echo heap >\"$3\"", 0), (":", 1)] {
+        fs::write(
+            &jcmd,
+            format!("#!/bin/sh\ncd /\n[ $2 = VM.version ] || {{ {writes}; }} 2>/dev/null\nexit 0\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&jcmd, fs::Permissions::from_mode(0o755)).unwrap();
+        let (pid, ended) = process();
+        let stub = format!("case $* in *--pid*) echo {pid} ;; esac");
+        let (output, words) =
+            with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], &stub, &[("PATH", &path)]);
+        assert_eq!(output.status.code(), Some(code), "{words}{}", said(&output));
+        assert_eq!(said(&output).contains("no dump could be taken"), code == 1, "{}", said(&output));
+        ended.join().unwrap();
+    }
+}
+
+#[test]
+fn a_backend_of_a_pool_which_has_no_standby_is_waited_for_as_active() {
+    let renewed = |waits: &str, limit: &str| {
+        let (pid, ended) = process();
+        let stub = format!("case $* in *--pid*) echo {pid} ;; wait*) {waits} ;; esac");
+        let variables = [("BATON_DUMP", "true"), ("BATON_TIMEOUT", limit)];
+        let (output, _) = with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], &stub, &variables);
+        ended.join().unwrap();
+        output
+    };
+    let patient = "until [ $1 = --timeout ]; do shift; done; sleep $2; exit 3";
+    let start = Instant::now();
+    let output = renewed(&format!("case $* in *state=standby*) {patient} ;; esac"), "30s");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+
+    // It was drained, so this is not what 3 means.
+    let output = renewed("exit 3", "2s");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("neither active nor standby"), "{}", said(&output));
+}
+
+#[test]
+fn a_backend_that_nobody_takes_back_is_told_with_what_to_run() {
+    let (pid, ended) = process();
+    // Whether the drain has failed, or the process has ended already.
+    for drain in ["exit 1", "exit 0"] {
+        let stub = format!(
+            "case $* in drain*) {drain} ;; *--pid*) echo {pid} ;; *dry-run*) ;; ready*) exit 1 ;; esac"
+        );
+        let variables = [("BATON_READY_TIMEOUT", "2s"), ("BATON_DUMP", "true")];
+        let (output, words) =
+            with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], &stub, &variables);
+        assert_eq!(output.status.code(), Some(1), "{words}{}", said(&output));
+        assert!(words.matches("ready shop a --json").count() > 1, "{words}{}", said(&output));
+        assert_eq!(said(&output).matches("run: baton ready shop a").count(), 1, "{}", said(&output));
+    }
+    ended.join().unwrap();
+    let variables = [("BATON_READY_TIMEOUT", "soon")];
+    let (output, words) = with_stub_and("rejuvenate-with-dump", &["shop", "a", "kept"], "", &variables);
+    assert_eq!((output.status.code(), words.as_str()), (Some(2), ""), "{}", said(&output));
 }
 
 #[test]

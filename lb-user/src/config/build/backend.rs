@@ -47,6 +47,12 @@ fn address(service: &Fields, fields: &Fields, findings: &mut Findings<'_>) -> Op
         return vip.map(|vip| SocketAddr::new(unspecified(vip.ip()), vip.port()));
     };
     let address = fields.endpoint("address")?;
+    if process && !address.ip().is_unspecified() {
+        let own = SocketAddr::new(unspecified(address.ip()), address.port());
+        let message = format!("`{address}` would not be the address of this process");
+        findings.error(&span, message, format!("Baton gives it an address: write `{own}`"));
+        return Some(address);
+    }
     if address.ip().is_unspecified() && !process {
         let message = format!("`{address}` is no address of a backend");
         findings.error(&span, message, "only a process that Baton starts may leave it to Baton");

@@ -18,8 +18,8 @@ pub(super) const BACKEND: Section = Section {
             "address",
             Kind::Endpoint,
             "\"10.0.0.11:8080\"",
-            "Where it is reached. A process that Baton starts may leave it out, or write `0.0.0.0:PORT`: Baton \
-             then gives it an address, and without a port it listens on the VIP's.",
+            "Where it is reached. A process that Baton starts leaves it out, or writes `0.0.0.0:PORT`: Baton \
+             gives it an address, and without a port it listens on the VIP's.",
         ),
         Key::with_default(
             "weight",

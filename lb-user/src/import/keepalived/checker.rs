@@ -1,6 +1,7 @@
 //! The checkers of a real server.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::super::Notes;
 use super::super::dns;
@@ -55,14 +56,20 @@ pub(super) fn plain(protocol: Protocol, timing: &Timing) -> DraftCheck {
         Protocol::Tcp => Check::Tcp,
         Protocol::Udp => Check::Udp(UdpCheck::default()),
     };
-    timed(what, timing, 1)
+    timed(what, timing, 1, SOON)
 }
 
-fn timed(what: Check, timing: &Timing, usual_retry: u32) -> DraftCheck {
+/// How soon a failed check is repeated, if nobody says.
+const SOON: Option<Duration> = Some(Duration::from_secs(1));
+/// The same of those over HTTP.
+const SOON_OVER_HTTP: Option<Duration> = Some(Duration::from_secs(3));
+
+/// A check with its times; without a usual delay before a retry this is `delay_loop`.
+fn timed(what: Check, timing: &Timing, usual_retry: u32, usual_delay: Option<Duration>) -> DraftCheck {
     DraftCheck {
         what,
         interval: timing.delay_loop,
-        fast_interval: timing.delay_before_retry,
+        fast_interval: timing.delay_before_retry.or(usual_delay),
         timeout: timing.connect_timeout,
         fall: timing.retry.unwrap_or(usual_retry).saturating_add(1),
     }
@@ -104,26 +111,26 @@ fn one(
     let name = checker.word(0);
     let mut own = Own { checker, items: own };
     let check = match name {
-        "TCP_CHECK" => timed(Check::Tcp, &timing, 1),
-        "HTTP_GET" => timed(Check::Http(own.http(None, &timing, notes)), &timing, 1),
+        "TCP_CHECK" => timed(Check::Tcp, &timing, 1, SOON),
+        "HTTP_GET" => timed(Check::Http(own.http(None, &timing, notes)), &timing, 1, SOON_OVER_HTTP),
         "SSL_GET" => {
             let why = "certificates were not verified, so verify = false; better set `host` and leave it out";
             notes.add(checker.line, name, why);
             let tls = TlsCheck { verify: false, ..TlsCheck::default() };
-            timed(Check::Http(own.http(Some(tls), &timing, notes)), &timing, 1)
+            timed(Check::Http(own.http(Some(tls), &timing, notes)), &timing, 1, SOON_OVER_HTTP)
         }
         "SMTP_CHECK" => {
             let why = "Baton does not speak its protocol: the port has to accept a connection; a `script` may ask more";
             notes.add(checker.line, name, why);
-            timed(Check::Tcp, &timing, 1)
+            timed(Check::Tcp, &timing, 1, SOON)
         }
-        "DNS_CHECK" => timed(own.dns(notes)?, &timing, 3),
-        "UDP_CHECK" => timed(own.udp(notes), &timing, 1),
+        "DNS_CHECK" => timed(own.dns(notes)?, &timing, 3, None),
+        "UDP_CHECK" => timed(own.udp(notes), &timing, 1, SOON),
         "MISC_CHECK" => {
-            if let Some(time) = own.value("misc_timeout").and_then(|item| seconds(item.word(1))) {
-                timing.connect_timeout = time;
-            }
-            timed(own.script(notes)?, &timing, 0)
+            // It connects to nothing; no time, or 0, is that between two checks of the virtual server.
+            let given = own.value("misc_timeout").and_then(|item| seconds(item.word(1)));
+            timing.connect_timeout = given.filter(|time| !time.is_zero()).unwrap_or(timing.server_delay_loop);
+            timed(own.script(notes)?, &timing, 0, SOON)
         }
         _ => {
             let known = NO_CHECK.iter().find(|(known, _)| *known == name);

@@ -136,6 +136,7 @@ fn settings<'i>(server: &'i Item, notes: &mut Notes) -> (Settings, Vec<&'i Item>
             _ => settings.take(item, notes),
         }
     }
+    settings.timing.server_delay_loop = settings.timing.delay_loop;
     (settings, reals)
 }
 

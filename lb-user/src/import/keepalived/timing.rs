@@ -13,6 +13,8 @@ pub(super) struct Timing {
     pub(super) connect_timeout: Duration,
     pub(super) retry: Option<u32>,
     pub(super) delay_before_retry: Option<Duration>,
+    /// The `delay_loop` of the virtual server, whatever is set below it.
+    pub(super) server_delay_loop: Duration,
     /// With its line.
     pub(super) virtualhost: Option<(usize, String)>,
 }
@@ -25,6 +27,7 @@ impl Default for Timing {
             connect_timeout: Duration::from_secs(5),
             retry: None,
             delay_before_retry: None,
+            server_delay_loop: Duration::from_mins(1),
             virtualhost: None,
         }
     }

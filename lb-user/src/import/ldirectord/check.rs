@@ -8,7 +8,7 @@ use super::super::dns;
 use super::super::draft::DraftCheck;
 use super::super::words::{seconds, words};
 use super::real::Real;
-use super::{Taken, unquoted};
+use super::{Directive, Taken, unquoted};
 use crate::check::{Check, HttpCheck, ScriptCheck, TlsCheck, UdpCheck};
 use crate::config::Protocol;
 
@@ -34,6 +34,9 @@ const SERVICES: [(u16, &str); 19] = [
     (5432, "pgsql"),
     (5060, "sip"),
 ];
+
+/// What is said of servers that were up without being asked.
+const NO_CHECK: &str = "there is no service without a check: the port is asked";
 
 /// A setting where it stands.
 type Given = Option<(usize, String)>;
@@ -82,28 +85,33 @@ pub(super) fn check(
     if let Some(given) = taken.any("checkcount") {
         notes.add(given.line, format!("checkcount={}", given.value), "it is taken as one; see `fall`");
     }
+    let interval = taken.any("checkinterval").and_then(|given| time("checkinterval", &given, notes));
     DraftCheck {
         what,
-        interval: time(taken, "checkinterval", notes).unwrap_or(Duration::from_secs(10)),
+        interval: interval.unwrap_or(Duration::from_secs(10)),
         fast_interval: None,
         timeout: timeout(taken, negotiate, notes),
         fall: fall(taken, notes),
     }
 }
 
-/// One of two directives, each the default of the other.
+/// One of two directives, each the default of the other: either of the virtual server's own comes before those of
+/// the file.
 fn timeout(taken: &mut Taken<'_>, negotiate: bool, notes: &mut Notes) -> Duration {
-    let check = time(taken, "checktimeout", notes);
-    let negotiation = time(taken, "negotiatetimeout", notes);
-    if negotiate {
-        negotiation.or(check).unwrap_or(Duration::from_secs(30))
+    let (names, usual) = if negotiate {
+        (["negotiatetimeout", "checktimeout"], Duration::from_secs(30))
     } else {
-        check.or(negotiation).unwrap_or(Duration::from_secs(5))
-    }
+        (["checktimeout", "negotiatetimeout"], Duration::from_secs(5))
+    };
+    let own = names.map(|name| (name, taken.own(name)));
+    let of_file = names.map(|name| (name, taken.defaults.get(name).cloned()));
+    // All are read, so that none that is wrong goes without a note.
+    let times: Vec<_> =
+        own.into_iter().chain(of_file).filter_map(|(name, given)| time(name, &given?, notes)).collect();
+    times.first().copied().unwrap_or(usual)
 }
 
-fn time(taken: &mut Taken<'_>, name: &str, notes: &mut Notes) -> Option<Duration> {
-    let given = taken.any(name)?;
+fn time(name: &str, given: &Directive, notes: &mut Notes) -> Option<Duration> {
     let time = seconds(&given.value);
     if time.is_none() {
         notes.add(given.line, format!("{name}={}", given.value), "it is no number of seconds; left out");
@@ -129,17 +137,25 @@ struct Asked {
 }
 
 impl Asked {
-    /// Real servers may have requests of their own; a service has one for all.
+    /// Real servers may have requests of their own, with what has to come back; a service has one for all.
     fn take_from_reals(&mut self, reals: &[Real], notes: &mut Notes) {
+        let of_service = (self.request.clone(), self.receive.clone());
+        let asked_of = |real: &Real| {
+            let Some((request, receive)) = &real.asked else { return of_service.clone() };
+            let here = |text: &String| (real.backend.line, text.clone());
+            (Some(here(request)), receive.as_ref().map(here).or_else(|| of_service.1.clone()))
+        };
+        if self.request.is_none()
+            && let Some(first) = reals.iter().find(|real| real.asked.is_some())
+        {
+            (self.request, self.receive) = asked_of(first);
+        }
         for real in reals {
-            let Some((request, receive)) = &real.asked else { continue };
-            let line = real.backend.line;
-            if self.request.is_none() {
-                self.request = Some((line, request.clone()));
-                self.receive = receive.clone().map(|receive| (line, receive)).or(self.receive.take());
-            } else if self.request.as_ref().is_some_and(|(_, taken)| taken != request) {
-                let why = "a service has one check for all its backends: the first request is taken";
-                notes.add(line, real.backend.directive.clone(), why);
+            let (request, receive) = asked_of(real);
+            if !is_same(&request, &self.request, "/") || !is_same(&receive, &self.receive, "") {
+                let why = "a service has one check for all its backends: the first request is taken, with what has to \
+                           come back";
+                notes.add(real.backend.line, real.backend.directive.clone(), why);
             }
         }
     }
@@ -158,6 +174,12 @@ impl Asked {
             }
         }
     }
+}
+
+/// Whether two settings say the same, wherever they stand; `usual` is what none says.
+fn is_same(one: &Given, other: &Given, usual: &str) -> bool {
+    let said = |given: &Given| given.as_ref().map_or(usual, |(_, text)| text.as_str()).to_owned();
+    said(one) == said(other)
 }
 
 fn what(
@@ -181,7 +203,7 @@ fn what(
             plain
         }
         "on" => {
-            say("there is no service without a check: the port is asked");
+            say(NO_CHECK);
             plain
         }
         "off" => {
@@ -210,6 +232,7 @@ fn negotiate((line, service): &(usize, String), plain: Check, asked: &mut Asked,
     let mut say = |why: &str| notes.add(*line, format!("service={service}"), why);
     match service.as_str() {
         "http" | "https" => {
+            say("redirects were followed, and are not here: let `path` name the page that they lead to");
             let tls = (service == "https").then(|| {
                 say("certificates were not verified, so verify = false; better set `host` and leave it out");
                 TlsCheck { verify: false, ..TlsCheck::default() }
@@ -228,7 +251,10 @@ fn negotiate((line, service): &(usize, String), plain: Check, asked: &mut Asked,
             }
             Check::Udp(UdpCheck { payload, answer: dns::ANSWER.parse().ok() })
         }
-        "none" => plain,
+        "none" => {
+            say(NO_CHECK);
+            plain
+        }
         _ if matches!(plain, Check::Udp(_)) => {
             say("Baton does not speak its protocol: an empty datagram is sent, and only a refusal fails");
             plain

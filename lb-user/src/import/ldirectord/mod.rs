@@ -205,7 +205,7 @@ fn draft(server: Virtual, defaults: &Settings, notes: &mut Notes) -> Option<Draf
         }
         bits
     });
-    let quiescent = taken.any("quiescent").is_none_or(|given| given.value.eq_ignore_ascii_case("yes"));
+    let keep_dead = quiescent(&mut taken, notes);
     let name = taken.text("servicename").map(|(_, name)| name);
     for (directive, why) in [
         ("comment", "comments are not kept"),
@@ -235,7 +235,7 @@ fn draft(server: Virtual, defaults: &Settings, notes: &mut Notes) -> Option<Draf
         policy,
         affinity,
         prefix,
-        keep_dead: quiescent,
+        keep_dead,
         check,
         backends: backends.into_iter().map(|real| real.backend).collect(),
     })
@@ -272,6 +272,17 @@ fn scheduler(taken: &mut Taken<'_>, notes: &mut Notes) -> Policy {
         notes.add(given.line, format!("scheduler={}", given.value), why);
     }
     policy
+}
+
+/// Whether flows of the dead are kept.
+fn quiescent(taken: &mut Taken<'_>, notes: &mut Notes) -> bool {
+    let Some(given) = taken.any("quiescent") else {
+        let message = "it is set nowhere: `yes` is taken, as the manual has it, though version 4.12.0 does as with \
+                       `no`; leave `dead_flows` out for that";
+        notes.add(0, "quiescent", message);
+        return true;
+    };
+    given.value.eq_ignore_ascii_case("yes")
 }
 
 /// An address, with brackets if it is one of IPv6.
