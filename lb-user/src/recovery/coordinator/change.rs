@@ -73,7 +73,7 @@ impl Coordinator {
         }
         if let Some(pending) = self.pending.take_if(|pending| pending.backend.as_ref() == Some(name)) {
             self.withdraw(
-                pending,
+                &pending,
                 format!("{name} was taken out of the configuration before that could begin"),
             );
         }

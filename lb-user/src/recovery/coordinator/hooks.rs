@@ -173,7 +173,7 @@ impl Coordinator {
         // While that is held back it was a rule that asked.
         let is_asked = |pending: &mut Pending| phase == Phase::BeforeHandover && !pending.is_held_back;
         if let Some(pending) = self.pending.take_if(is_asked) {
-            self.withdraw(pending, format!("vetoed by a hook ({phase}): {why}"));
+            self.withdraw(&pending, format!("vetoed by a hook ({phase}): {why}"));
         }
     }
 

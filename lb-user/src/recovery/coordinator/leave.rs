@@ -76,7 +76,7 @@ impl Coordinator {
         let never = backend.as_ref().and_then(|name| self.why_never_renewed(name));
         if let Some(why) = never.or_else(|| found.clone().err().filter(|_| !is_accepted)) {
             self.pending = None;
-            return self.withdraw(pending, why);
+            return self.withdraw(&pending, why);
         }
         let found = found.and_then(|found| match self.why_closed(now).filter(|_| in_window) {
             Some(why) => Err(why),
@@ -100,7 +100,7 @@ impl Coordinator {
     }
 
     /// An operator's rejuvenation is not going to begin.
-    pub(super) fn withdraw(&mut self, pending: Pending, why: String) {
+    pub(super) fn withdraw(&mut self, pending: &Pending, why: String) {
         if pending.is_accepted {
             // Whoever asked for it may not be there any more.
             self.out.push(Output::Event(Event::RejuvenationWithdrawn { why: why.clone() }));

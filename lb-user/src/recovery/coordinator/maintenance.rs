@@ -32,7 +32,7 @@ impl Coordinator {
             self.record(record);
             self.out.push(Output::Event(event));
             if let Some(pending) = self.pending.take_if(|_| on) {
-                self.withdraw(pending, "the service went into maintenance before it could begin".to_owned());
+                self.withdraw(&pending, "the service went into maintenance before it could begin".to_owned());
             }
             if !on {
                 self.revive(now);
