@@ -30,7 +30,7 @@ impl Runtime {
             hooks: self.coordinator.objections(now),
             paused: self.coordinator.is_paused(),
             maintenance: self.coordinator.is_in_maintenance(),
-            waits: self.coordinator.waits().map(str::to_owned),
+            waits: self.coordinator.all_waits(),
             window: window(&self.policy.openness(now)),
             backends: backends.flatten().collect(),
             packets: packets

@@ -47,9 +47,14 @@ impl Coordinator {
         }
     }
 
-    /// What a rejuvenation that is wanted waits for, for people.
+    /// What a rejuvenation that is wanted waits for, for people: an operator's before a rule's.
     pub fn waits(&self) -> Option<&str> {
-        self.waits.as_deref()
+        self.waits.first().map(String::as_str)
+    }
+
+    /// The same of all that are wanted.
+    pub fn all_waits(&self) -> Option<String> {
+        (!self.waits.is_empty()).then(|| self.waits.join("; "))
     }
 
     pub(super) fn requested(&mut self, pending: Pending) {
@@ -93,9 +98,10 @@ impl Coordinator {
         {
             self.pending = None;
             self.begin_cycle(&from, to.as_ref(), Reason::Operator, Some(request), now);
-        } else if self.waits.is_none() && self.gates.get(&Phase::BeforeHandover).is_some_and(Gate::is_asked) {
-            self.waits =
-                Some(format!("rejuvenation ({}) waits: for its hooks, which may refuse", Reason::Operator));
+        } else if self.waits.is_empty() && self.gates.get(&Phase::BeforeHandover).is_some_and(Gate::is_asked)
+        {
+            self.waits
+                .push(format!("rejuvenation ({}) waits: for its hooks, which may refuse", Reason::Operator));
         }
     }
 
@@ -112,11 +118,7 @@ impl Coordinator {
     pub(super) fn wait(&mut self, reason: Reason, why: String) {
         // The times in it change with every look, the state does not.
         let key = Some(why.split('(').next().unwrap_or_default().to_owned());
-        let waits = format!("rejuvenation ({reason}) waits: {why}");
-        self.waits = Some(match self.waits.take() {
-            Some(other) => format!("{other}; {waits}"),
-            None => waits,
-        });
+        self.waits.push(format!("rejuvenation ({reason}) waits: {why}"));
         let said = match &mut self.pending {
             Some(pending) if reason == Reason::Operator => &mut pending.said,
             _ => &mut self.waits_for,

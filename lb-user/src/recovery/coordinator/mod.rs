@@ -71,8 +71,8 @@ pub struct Coordinator {
     calls: u64,
     /// What the hooks have reported that consented to the cycle that comes next.
     hook_reports: Vec<HookReport>,
-    /// The same with all that changes in it, as of the last step.
-    waits: Option<String>,
+    /// What wanted rejuvenations wait for, in full, as of the last step.
+    waits: Vec<String>,
     /// An operator wants no automatic action.
     maintenance: bool,
     /// What an operator has asked for and has not begun.
@@ -126,7 +126,7 @@ impl Coordinator {
             gates: BTreeMap::new(),
             calls: 0,
             hook_reports: Vec::new(),
-            waits: None,
+            waits: Vec::new(),
             maintenance: standing.maintenance,
             pending: None,
             wish: None,
@@ -195,7 +195,8 @@ impl Coordinator {
 
     /// Does what is due, now that what happened is known.
     fn look(&mut self, now: Now) -> Vec<Output> {
-        (self.wish, self.waits) = (None, None);
+        self.wish = None;
+        self.waits.clear();
         self.watch_hooks(now);
         self.watch_request(now);
         self.watch_drain(now);
