@@ -18,7 +18,7 @@ use crate::clock::Now;
 use crate::config::{self, DataPlane, Replies};
 use crate::dataplane::{self, AttachPoint, Attached, Dataplane, Mode, Sizes, XdpProgram};
 use crate::documents;
-use crate::names::{BackendName, ServiceName};
+use crate::names::ServiceName;
 use crate::net::netns::NetnsHandle;
 use crate::paths::PlanePaths;
 
@@ -150,6 +150,16 @@ impl SharedPlane {
         })
     }
 
+    /// Takes back the ids of a service that stands as the configuration has it: a change that could not be brought
+    /// about, and is not wanted any longer, may have left them.
+    pub(super) fn keep_place(&mut self, service: &config::Service) -> Result<(), FleetError> {
+        let groups = self.plane.tables().snat_groups();
+        let before = self.ids.of(&service.name).cloned();
+        // All of it is taken back, so nothing is wanting.
+        self.unkept |= before != Some(self.ids.assign(service, groups)?);
+        Ok(())
+    }
+
     /// Whether a service is, or was, in this data plane.
     pub(super) fn knows(&self, service: &ServiceName) -> bool {
         self.ids.of(service).is_some()
@@ -184,18 +194,13 @@ impl SharedPlane {
     /// Gives back the ids of backends that have left these services and have no flows any longer.
     pub(super) fn release_backends(
         &mut self,
-        services: &[&config::Service],
+        settled: &BTreeSet<ServiceName>,
         now: Now,
     ) -> Result<(), FleetError> {
-        // Those of services that leave go with their service; who is still becoming what is wanted has them yet.
-        let is_wanted = |service: &ServiceName, backend: &BackendName| {
-            let service = services.iter().find(|known| known.name == *service);
-            service.is_none_or(|service| service.backends.iter().any(|known| known.name == *backend))
-        };
         if self.unkept {
             self.keep_ids()?;
         }
-        let left = self.ids.left_over(is_wanted);
+        let left = self.ids.left_over(|service| settled.contains(service));
         if left.is_empty() {
             return Ok(());
         }
