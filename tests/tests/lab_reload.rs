@@ -276,3 +276,28 @@ fn open_connections_outlast_an_address_that_is_changed_and_changed_back_and_anot
         ask_all(when);
     }
 }
+
+#[test]
+fn a_client_with_affinity_goes_elsewhere_as_soon_as_its_backend_has_left_though_that_has_flows_still() {
+    let mut governed = Governed::new(Options { backends: 3, ..Options::default() });
+    let text = governed.describe("shop", "policy = \"rr\"\naffinity = \"10m\"");
+    governed.up(slice::from_ref(&text));
+    let mut open = governed.client(0).connect(governed.vip());
+    let kind = ["name=short,path=/free,weight=1,mode=close"];
+    let requests = governed.requests_of(0, &kind);
+    thread::sleep(A_WHILE);
+    let before = requests.end().summary;
+    assert!(before.is_clean() && before.by_backend.len() == 1, "{:?}", before.by_backend);
+    let home = before.by_backend.keys().next().unwrap().clone();
+    governed.configure(&[without(&text, &backend_name(home.parse().unwrap()))]);
+    governed.reload().unwrap();
+    thread::sleep(A_WHILE);
+    let requests = governed.requests_of(0, &kind);
+    thread::sleep(A_WHILE);
+    let after = requests.end().summary;
+    assert!(after.is_clean() && !after.by_backend.contains_key(&home), "{:?}", after.by_backend);
+    let is_released = |governed: &Governed| governed.output().contains("its last flow has ended");
+    assert!(ask(&mut open).starts_with("HTTP/1.1 200") && !is_released(&governed));
+    drop(open);
+    eventually("it is given up", || is_released(&governed));
+}

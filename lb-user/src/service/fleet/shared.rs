@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 
-use lb_common::{BackendId, LAYOUT_VERSION};
+use lb_common::{BackendId, LAYOUT_VERSION, ServiceId};
 
 use super::super::UpError;
 use super::super::ids::{Ids, LeftOver, ServiceIds};
@@ -184,8 +184,7 @@ impl SharedPlane {
         let Some(ids) = self.ids.of(service).cloned() else { return Ok(()) };
         self.plane.tables().remove_service(ids.id);
         for backend in ids.all() {
-            self.plane.tables().remove_backend(ids.id, backend).map_err(UpError::from)?;
-            self.plane.forget_backend(backend);
+            self.forget(ids.id, backend)?;
         }
         self.ids.release(service);
         self.keep_ids()
@@ -205,18 +204,29 @@ impl SharedPlane {
             return Ok(());
         }
         let counts = self.plane.counts(now);
+        // Nobody is sent there any longer but by a lease, which each new flow would renew.
+        for left in left.iter().filter(|left| counts[usize::from(left.backend_id)].leases > 0) {
+            self.plane.forget_leases(left.backend_id);
+        }
         let is_empty = |id: BackendId| counts[usize::from(id)].open.total() == 0;
         let empty: Vec<LeftOver> = left.into_iter().filter(|left| is_empty(left.backend_id)).collect();
         if empty.is_empty() {
             return Ok(());
         }
         for left in empty {
-            self.plane.tables().remove_backend(left.service_id, left.backend_id).map_err(UpError::from)?;
-            self.plane.forget_backend(left.backend_id);
+            self.forget(left.service_id, left.backend_id)?;
             self.ids.release_backend(&left);
             tracing::info!(service = %left.service, backend = %left.backend, "its last flow has ended");
         }
         self.keep_ids()
+    }
+
+    /// Makes a backend unknown, whose id may be another one's from now on.
+    fn forget(&self, service: ServiceId, backend: BackendId) -> Result<(), FleetError> {
+        self.plane.tables().remove_backend(service, backend).map_err(UpError::from)?;
+        self.plane.forget_backend(backend);
+        self.plane.forget_leases(backend);
+        Ok(())
     }
 
     fn keep_ids(&mut self) -> Result<(), FleetError> {
