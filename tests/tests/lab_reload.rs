@@ -9,6 +9,7 @@ use std::slice;
 use std::thread;
 use std::time::Duration;
 
+use baton::paths::Roots;
 use baton_tests::lab::eventually;
 use baton_tests::plane::{Governed, Options, assert_nothing_lost, backend_name};
 use nix::sys::signal::{Signal, kill};
@@ -300,4 +301,19 @@ fn a_client_with_affinity_goes_elsewhere_as_soon_as_its_backend_has_left_though_
     assert!(ask(&mut open).starts_with("HTTP/1.1 200") && !is_released(&governed));
     drop(open);
     eventually("it is given up", || is_released(&governed));
+}
+
+#[test]
+fn a_service_whose_files_are_gone_drains_and_is_removed_when_it_is_not_wanted_any_longer() {
+    let mut governed = Governed::new(Options::default());
+    let text = governed.describe("shop", QUICK_DRAIN);
+    governed.up(&[text]);
+    governed.end_controller();
+    let left = Roots::default().service(&governed.service("shop").parse().unwrap());
+    // As by `baton down`, which does not see whose a service is whose file is damaged.
+    fs::remove_file(left.registration()).unwrap();
+    governed.configure(&[]);
+    governed.start();
+    eventually("it is removed", || governed.output().contains(" removed "));
+    assert!(!left.run_dir().exists(), "{}", governed.output());
 }

@@ -232,6 +232,11 @@ impl Ids {
         }
     }
 
+    /// The services that have ids.
+    pub(super) fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.0.keys()
+    }
+
     /// The ids of a service that has some.
     pub(super) fn of(&self, service: &ServiceName) -> Option<&ServiceIds> {
         self.0.get(service)

@@ -160,6 +160,11 @@ impl SharedPlane {
         Ok(())
     }
 
+    /// Every service that is, or was, in this data plane.
+    pub(super) fn services(&self) -> impl Iterator<Item = ServiceName> {
+        self.ids.services().cloned()
+    }
+
     /// Whether a service is, or was, in this data plane.
     pub(super) fn knows(&self, service: &ServiceName) -> bool {
         self.ids.of(service).is_some()
