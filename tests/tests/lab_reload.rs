@@ -2,11 +2,14 @@
 //! service is watched all the while.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::slice;
 use std::thread;
 use std::time::Duration;
 
+use baton::paths::Roots;
 use baton_tests::lab::eventually;
 use baton_tests::plane::{Governed, Options, assert_nothing_lost, backend_name};
 use nix::sys::signal::{Signal, kill};
@@ -57,6 +60,15 @@ fn without(service: &str, backend: &str) -> String {
     let at = service.find(&section).expect("the backend's section");
     let next = service[at + 1..].find("[[service.backend]]").map_or(service.len(), |length| at + 1 + length);
     format!("{}{}", &service[..at], &service[next..])
+}
+
+/// Asks over a connection that stays open, and returns the whole answer.
+fn ask(connection: &mut TcpStream) -> String {
+    connection.set_read_timeout(Some(A_WHILE * 3)).unwrap();
+    connection.write_all(b"GET /free HTTP/1.1\r\nHost: shop\r\n\r\n").unwrap();
+    let mut bytes = [0; 4096];
+    let length = connection.read(&mut bytes).expect("an answer");
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
 }
 
 #[test]
@@ -192,6 +204,22 @@ fn the_order_of_backends_in_the_file_means_nothing_to_those_that_run() {
 
 #[test]
 fn the_active_backend_serves_until_a_change_that_waits_for_another_one_takes_it_away() {
+    serves_until_a_waiting_change_is_done(without);
+}
+
+#[test]
+fn the_active_backend_serves_until_a_change_that_waits_for_another_one_moves_it() {
+    serves_until_a_waiting_change_is_done(|service, backend| {
+        let head = format!("name = \"{backend}\"\naddress = \"");
+        let at = service.find(&head).expect("the backend's section") + head.len();
+        let (before, rest) = service.split_at(at);
+        // Nobody listens there, and so the other one takes over.
+        format!("{before}{}", rest.replacen(":8080\"", ":8081\"", 1))
+    });
+}
+
+/// The active backend is changed in the file, and another one taken out while it is being stopped.
+fn serves_until_a_waiting_change_is_done(changed: impl Fn(&str, &str) -> String) {
     let mut governed = Governed::new(Options { backends: 3, ..Options::default() });
     let text = slow_to_stop_of(&governed, QUICK_DRAIN, 3);
     governed.up(slice::from_ref(&text));
@@ -202,18 +230,90 @@ fn the_active_backend_serves_until_a_change_that_waits_for_another_one_takes_it_
     eventually("it is being stopped", || governed.backends_in("shop", "recovering") == [stopped.clone()]);
     let requests = governed.requests_of(0, &["name=short,path=/free,weight=1,mode=close"]);
     thread::sleep(A_WHILE);
-    governed.configure(&[without(&without(&text, &active), &stopped)]);
+    governed.configure(&[changed(&without(&text, &stopped), &active)]);
     governed.reload().unwrap();
     // Between two requests it has no flow, and its id could be given back.
     thread::sleep(3 * A_WHILE);
-    assert_eq!(governed.backends_in("shop", "active"), [active]);
+    assert_eq!(governed.backends_in("shop", "active"), slice::from_ref(&active));
     fs::write(governed.file("released"), "").unwrap();
     eventually("the one that is left serves", || {
-        let backends = governed.status()[0]["backends"].clone();
-        backends.as_array().is_some_and(|all| all.len() == 1 && all[0]["state"] == "active")
+        let serving = governed.backends_in("shop", "active");
+        serving.len() == 1 && serving[0] != active
     });
     thread::sleep(A_WHILE);
     let summary = requests.end().summary;
     assert!(summary.is_clean(), "{summary:?}");
     assert_eq!(summary.by_backend.len(), 2, "{:?}", summary.by_backend);
+}
+
+#[test]
+fn open_connections_outlast_an_address_that_is_changed_and_changed_back_and_another_name() {
+    let mut governed = Governed::new(Options::default());
+    let text = governed.describe("shop", &format!("policy = \"rr\"\n{QUICK_DRAIN}"));
+    governed.up(slice::from_ref(&text));
+    let mut open: Vec<_> = (0..6).map(|_| governed.client(0).connect(governed.vip())).collect();
+    let mut ask_all = |when: &str| {
+        for connection in &mut open {
+            let answer = ask(connection);
+            assert!(answer.starts_with("HTTP/1.1 200"), "{when}: {answer}");
+        }
+    };
+    ask_all("before");
+    let first = format!("{}:", governed.backend(0).address);
+    let elsewhere = text.replace(&format!("{first}8080"), &format!("{first}8081"));
+    assert_ne!(elsewhere, text);
+    let renamed = text.replace("name = \"b0\"", "name = \"web\"");
+    for (text, when, ready) in [
+        (&elsewhere, "moved", 1),
+        (&text, "moved back", 2),
+        (&renamed, "renamed", 2),
+        (&text, "named as before", 2),
+    ] {
+        governed.configure(slice::from_ref(text));
+        governed.reload().unwrap();
+        eventually(when, || governed.backends_in("shop", "active").len() == ready);
+        // What is left of the one before may be looked at meanwhile.
+        thread::sleep(A_WHILE);
+        ask_all(when);
+    }
+}
+
+#[test]
+fn a_client_with_affinity_goes_elsewhere_as_soon_as_its_backend_has_left_though_that_has_flows_still() {
+    let mut governed = Governed::new(Options { backends: 3, ..Options::default() });
+    let text = governed.describe("shop", "policy = \"rr\"\naffinity = \"10m\"");
+    governed.up(slice::from_ref(&text));
+    let mut open = governed.client(0).connect(governed.vip());
+    let kind = ["name=short,path=/free,weight=1,mode=close"];
+    let requests = governed.requests_of(0, &kind);
+    thread::sleep(A_WHILE);
+    let before = requests.end().summary;
+    assert!(before.is_clean() && before.by_backend.len() == 1, "{:?}", before.by_backend);
+    let home = before.by_backend.keys().next().unwrap().clone();
+    governed.configure(&[without(&text, &backend_name(home.parse().unwrap()))]);
+    governed.reload().unwrap();
+    thread::sleep(A_WHILE);
+    let requests = governed.requests_of(0, &kind);
+    thread::sleep(A_WHILE);
+    let after = requests.end().summary;
+    assert!(after.is_clean() && !after.by_backend.contains_key(&home), "{:?}", after.by_backend);
+    let is_released = |governed: &Governed| governed.output().contains("its last flow has ended");
+    assert!(ask(&mut open).starts_with("HTTP/1.1 200") && !is_released(&governed));
+    drop(open);
+    eventually("it is given up", || is_released(&governed));
+}
+
+#[test]
+fn a_service_whose_files_are_gone_drains_and_is_removed_when_it_is_not_wanted_any_longer() {
+    let mut governed = Governed::new(Options::default());
+    let text = governed.describe("shop", QUICK_DRAIN);
+    governed.up(&[text]);
+    governed.end_controller();
+    let left = Roots::default().service(&governed.service("shop").parse().unwrap());
+    // As by `baton down`, which does not see whose a service is whose file is damaged.
+    fs::remove_file(left.registration()).unwrap();
+    governed.configure(&[]);
+    governed.start();
+    eventually("it is removed", || governed.output().contains(" removed "));
+    assert!(!left.run_dir().exists(), "{}", governed.output());
 }

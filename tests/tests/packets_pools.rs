@@ -222,6 +222,26 @@ fn only_its_own_flows_lease_a_client_to_a_backend() {
 }
 
 #[test]
+fn who_leased_a_backend_goes_elsewhere_when_its_leases_are_forgotten_and_its_flows_stay() {
+    let bench = &mut pool(Policy::Fo, &[1, 9], |s| s.with_affinity(MINUTE_MS, Prefixes::HOSTS));
+    let other_port = |number, port| SocketAddrV4::new(*client(number).ip(), port);
+    assert_eq!((establish(bench, client(1)), establish(bench, client(2))), (2, 2));
+    bench.dataplane.spread(SERVICE, Policy::Fo, &[candidate(1, 1)], 0).unwrap();
+    assert_eq!(establish(bench, other_port(1, 7)), 2, "it stays, and stays the longer for that");
+    assert_eq!((bench.dataplane.forget_leases(1), bench.dataplane.forget_leases(2)), (0, 2));
+    assert_eq!(bench.dataplane.flows(&FlowTimeouts::default()).len(), 3);
+    for flow in [client(1), other_port(1, 7), client(2)] {
+        assert_eq!(backend_of(bench, flow, "A"), 2, "flows stay");
+    }
+    for number in [1, 2] {
+        assert_eq!(establish(bench, other_port(number, 8)), 1);
+    }
+    // Whoever has the id next gets nobody by it.
+    bench.dataplane.spread(SERVICE, Policy::Fo, &[candidate(1, 1), candidate(2, 9)], 0).unwrap();
+    assert_eq!((establish(bench, client(3)), establish(bench, other_port(1, 9))), (2, 1));
+}
+
+#[test]
 fn at_a_drain_affinity_is_honoured_or_broken_as_configured() {
     for (flags, stays) in [(0, true), (service_flags::BREAK_AFFINITY, false)] {
         let service = |s: Service| s.with_affinity(MINUTE_MS, Prefixes::HOSTS).with_flags(flags);

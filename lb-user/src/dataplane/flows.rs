@@ -203,7 +203,16 @@ impl Dataplane {
     /// do go on are pinned anew at their next packet. Its clients' leases stay, for the backend will be there
     /// again.
     pub fn forget_backend(&mut self, backend: BackendId) -> usize {
-        let is_of = |slot: &Slot| slot.flow().backend == backend && !slot.flow().halves.is_lease();
+        self.forget_entries(backend, |halves| !halves.is_lease())
+    }
+
+    /// Forgets that clients are to stay with a backend, which has left its service; the flows that it has stay.
+    pub fn forget_leases(&mut self, backend: BackendId) -> usize {
+        self.forget_entries(backend, Halves::is_lease)
+    }
+
+    fn forget_entries(&mut self, backend: BackendId, are_meant: impl Fn(Halves) -> bool) -> usize {
+        let is_of = |slot: &Slot| slot.flow().backend == backend && are_meant(slot.flow().halves);
         // Marks of a bucket stand beside its first flow, so an entry may change without its flow's doing.
         for _ in 0..ORPHAN_PASSES {
             let missed = self.table.slots().filter(is_of).filter(|slot| !self.table.orphan(slot)).count();
@@ -211,7 +220,7 @@ impl Dataplane {
                 break;
             }
         }
-        self.forget(|slot| slot.flow().backend == NO_BACKEND && !slot.flow().halves.is_lease())
+        self.forget(|slot| slot.flow().backend == NO_BACKEND && are_meant(slot.flow().halves))
     }
 
     fn forget(&mut self, is_over: impl Fn(&Slot) -> bool) -> usize {

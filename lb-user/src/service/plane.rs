@@ -86,4 +86,10 @@ impl Plane {
         self.tables().forget_backend(backend);
         self.forget_counts();
     }
+
+    /// Forgets that clients are to stay with a backend.
+    pub(super) fn forget_leases(&self, backend: BackendId) {
+        self.tables().forget_leases(backend);
+        self.forget_counts();
+    }
 }

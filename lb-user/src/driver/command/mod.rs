@@ -3,11 +3,12 @@
 //!
 //! What always holds:
 //! - A backend that is found running is taken as it is. A command that starts it is run only after Baton has
-//!   stopped it, or has seen it end.
+//!   stopped it, or has seen it end, and nobody has started it again by hand.
 //! - A command that takes too long is killed, and has failed.
 //! - A command that outlives its controller is waited for by the next one, and not run a second time.
 //! - Which life runs is on disk, so that the next controller does not take an old life for a new one.
 
+mod by_hand;
 mod error;
 mod machine;
 mod order;
@@ -86,9 +87,11 @@ impl CommandDriver {
         let left = self.left_order().await?;
         let _noted = left.as_ref().map(|_| self.noted());
         let last = self.life();
-        if last.as_ref().is_none_or(|life| !life.stopped)
-            && let Some(instance) = self.find_running(last.as_ref()).await?
-        {
+        let found = match last.as_ref().filter(|life| life.stopped) {
+            Some(ended) => self.started_by_hand(ended),
+            None => self.find_running(last.as_ref()).await?,
+        };
+        if let Some(instance) = found {
             return self.begin(instance).await;
         }
         let old = last.as_ref().map(|life| life.instance);
@@ -167,7 +170,8 @@ impl CommandDriver {
 
     fn note_end(&self, last: Option<Life>, returns: bool) {
         let instance = last.as_ref().map_or_else(unknown_process, |life| life.instance);
-        self.keep(&Life { instance, stopped: true, returns, boot: last.and_then(|life| life.boot) });
+        let (boot, ended_ms) = (last.and_then(|life| life.boot), Some(Now::read().boot_ms));
+        self.keep(&Life { instance, stopped: true, ended_ms, returns, boot });
     }
 
     /// The life that runs; one without a known process runs until it is stopped.
@@ -310,7 +314,7 @@ impl CommandDriver {
             Some(command) => self.boot(command).await.ok(),
             None => None,
         };
-        self.keep(&Life { instance, stopped: false, returns: false, boot });
+        self.keep(&Life { instance, stopped: false, ended_ms: None, returns: false, boot });
         Ok(instance)
     }
 }

@@ -31,6 +31,9 @@ pub(super) struct Life {
     pub(super) instance: Instance,
     /// Baton has ended it, so the next start has to run a command.
     pub(super) stopped: bool,
+    /// When, in milliseconds of the boot clock.
+    #[serde(default)]
+    pub(super) ended_ms: Option<u64>,
     /// It was ended with its machine, which brings up the next one by itself.
     #[serde(default)]
     pub(super) returns: bool,

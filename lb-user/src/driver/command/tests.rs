@@ -88,6 +88,43 @@ async fn what_was_started_by_hand_after_its_end_is_taken_as_it_is() {
 }
 
 #[tokio::test]
+async fn what_was_started_by_hand_after_its_start_had_failed_is_taken_as_it_is_and_no_stranger() {
+    let daemon = Daemon::new();
+    let Actions::StopStart { start, stop } = daemon.start_and_stop() else { unreachable!() };
+    let fails = daemon.path("fails").display().to_string();
+    let told = format!("echo >> {fails}\nexit 5");
+    let actions = Actions::StopStart { start: daemon.script("fail", &told), stop };
+    let driver = daemon.driver(actions, true);
+    assert!(std::process::Command::new(&start[0]).status().unwrap().success());
+    let first = driver.start().await.unwrap();
+    let stranger = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let mut early = stranger();
+    sleep(Duration::from_millis(20)).await;
+    driver.end(Step::Graceful).await.unwrap();
+    driver.start().await.unwrap_err();
+    // One that was there before, and one that came after the file was written.
+    fs::write(daemon.path("pid"), early.id().to_string()).unwrap();
+    driver.start().await.unwrap_err();
+    sleep(Duration::from_millis(20)).await;
+    let mut late = stranger();
+    fs::write(daemon.path("pid"), late.id().to_string()).unwrap();
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_hours(24);
+    fs::File::options().write(true).open(daemon.path("pid")).unwrap().set_modified(long_ago).unwrap();
+    driver.start().await.unwrap_err();
+    for stranger in [&mut early, &mut late] {
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+    // By hand, and nothing is run beside it.
+    sleep(Duration::from_millis(20)).await;
+    assert!(std::process::Command::new(&start[0]).status().unwrap().success());
+    let by_hand = driver.process().await.unwrap();
+    assert_eq!(Some(driver.start().await.unwrap()), by_hand);
+    assert_eq!((driver.alive(), by_hand == Some(first)), (by_hand, false));
+    assert_eq!(fs::read_to_string(&fails).unwrap().lines().count(), 3);
+}
+
+#[tokio::test]
 async fn a_backend_that_runs_is_taken_as_it_is_by_every_controller() {
     let daemon = Daemon::new();
     let actions = daemon.start_and_stop();

@@ -1,11 +1,13 @@
 //! Services that have left the configuration: they get no new flows, and are removed when their last flow has
 //! ended or their drain deadline has passed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::definition::millis;
 use super::super::parts::Parts;
 use super::super::{UpError, forget, registration, remove};
+use super::shared::SharedPlane;
 use super::{Fleet, FleetError};
 use crate::clock::Now;
 use crate::names::ServiceName;
@@ -54,7 +56,9 @@ impl Fleet {
             }
         };
         let mut failures = Vec::new();
-        for name in there {
+        let steered: BTreeSet<ServiceName> = self.shared.iter().flat_map(SharedPlane::services).collect();
+        let all: BTreeSet<ServiceName> = there.into_iter().chain(steered.iter().cloned()).collect();
+        for name in all {
             let is_wanted = self.config.services.iter().any(|service| service.name == name);
             let is_ending = self.leaving.contains_key(&name) || self.ending.contains_key(&name);
             if is_wanted || is_ending {
@@ -64,6 +68,8 @@ impl Fleet {
                 Ok(Some(left)) if left.run_by.as_ref() == Some(&self.options.plane) => {
                     self.let_go(name, None, None);
                 }
+                // Its packets are steered here, whatever has become of its files.
+                Ok(None) | Err(_) if steered.contains(&name) => self.let_go(name, None, None),
                 Ok(_) => {}
                 Err(error) => {
                     // Whose it is nobody knows, so it is not touched.

@@ -356,7 +356,7 @@ impl Fleet {
         let settled = wanted.filter(|service| {
             running.get_mut(&service.name).is_some_and(|running| running.has_become(service))
         });
-        shared.release_backends(&settled.collect::<Vec<_>>(), now)
+        shared.release_backends(&settled.map(|service| service.name.clone()).collect(), now)
     }
 
     fn summary(&self) -> String {

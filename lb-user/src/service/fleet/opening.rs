@@ -98,6 +98,9 @@ impl Fleet {
         let mut openings = Vec::new();
         for service in self.config.services.clone() {
             let runs = self.running.get(&service.name).is_some_and(|running| running.definition == service);
+            if let Some(shared) = self.shared.as_mut().filter(|_| runs && !is_embedded(&service)) {
+                failures.extend(shared.keep_place(&service).err().map(|error| (service.name.clone(), error)));
+            }
             if runs || self.ending.contains_key(&service.name) {
                 continue;
             }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 
-use lb_common::{BackendId, LAYOUT_VERSION};
+use lb_common::{BackendId, LAYOUT_VERSION, ServiceId};
 
 use super::super::UpError;
 use super::super::ids::{Ids, LeftOver, ServiceIds};
@@ -18,7 +18,7 @@ use crate::clock::Now;
 use crate::config::{self, DataPlane, Replies};
 use crate::dataplane::{self, AttachPoint, Attached, Dataplane, Mode, Sizes, XdpProgram};
 use crate::documents;
-use crate::names::{BackendName, ServiceName};
+use crate::names::ServiceName;
 use crate::net::netns::NetnsHandle;
 use crate::paths::PlanePaths;
 
@@ -150,6 +150,21 @@ impl SharedPlane {
         })
     }
 
+    /// Takes back the ids of a service that stands as the configuration has it: a change that could not be brought
+    /// about, and is not wanted any longer, may have left them.
+    pub(super) fn keep_place(&mut self, service: &config::Service) -> Result<(), FleetError> {
+        let groups = self.plane.tables().snat_groups();
+        let before = self.ids.of(&service.name).cloned();
+        // All of it is taken back, so nothing is wanting.
+        self.unkept |= before != Some(self.ids.assign(service, groups)?);
+        Ok(())
+    }
+
+    /// Every service that is, or was, in this data plane.
+    pub(super) fn services(&self) -> impl Iterator<Item = ServiceName> {
+        self.ids.services().cloned()
+    }
+
     /// Whether a service is, or was, in this data plane.
     pub(super) fn knows(&self, service: &ServiceName) -> bool {
         self.ids.of(service).is_some()
@@ -174,8 +189,7 @@ impl SharedPlane {
         let Some(ids) = self.ids.of(service).cloned() else { return Ok(()) };
         self.plane.tables().remove_service(ids.id);
         for backend in ids.all() {
-            self.plane.tables().remove_backend(ids.id, backend).map_err(UpError::from)?;
-            self.plane.forget_backend(backend);
+            self.forget(ids.id, backend)?;
         }
         self.ids.release(service);
         self.keep_ids()
@@ -184,34 +198,40 @@ impl SharedPlane {
     /// Gives back the ids of backends that have left these services and have no flows any longer.
     pub(super) fn release_backends(
         &mut self,
-        services: &[&config::Service],
+        settled: &BTreeSet<ServiceName>,
         now: Now,
     ) -> Result<(), FleetError> {
-        // Those of services that leave go with their service; who is still becoming what is wanted has them yet.
-        let is_wanted = |service: &ServiceName, backend: &BackendName| {
-            let service = services.iter().find(|known| known.name == *service);
-            service.is_none_or(|service| service.backends.iter().any(|known| known.name == *backend))
-        };
         if self.unkept {
             self.keep_ids()?;
         }
-        let left = self.ids.left_over(is_wanted);
+        let left = self.ids.left_over(|service| settled.contains(service));
         if left.is_empty() {
             return Ok(());
         }
         let counts = self.plane.counts(now);
+        // Nobody is sent there any longer but by a lease, which each new flow would renew.
+        for left in left.iter().filter(|left| counts[usize::from(left.backend_id)].leases > 0) {
+            self.plane.forget_leases(left.backend_id);
+        }
         let is_empty = |id: BackendId| counts[usize::from(id)].open.total() == 0;
         let empty: Vec<LeftOver> = left.into_iter().filter(|left| is_empty(left.backend_id)).collect();
         if empty.is_empty() {
             return Ok(());
         }
         for left in empty {
-            self.plane.tables().remove_backend(left.service_id, left.backend_id).map_err(UpError::from)?;
-            self.plane.forget_backend(left.backend_id);
+            self.forget(left.service_id, left.backend_id)?;
             self.ids.release_backend(&left);
             tracing::info!(service = %left.service, backend = %left.backend, "its last flow has ended");
         }
         self.keep_ids()
+    }
+
+    /// Makes a backend unknown, whose id may be another one's from now on.
+    fn forget(&self, service: ServiceId, backend: BackendId) -> Result<(), FleetError> {
+        self.plane.tables().remove_backend(service, backend).map_err(UpError::from)?;
+        self.plane.forget_backend(backend);
+        self.plane.forget_leases(backend);
+        Ok(())
     }
 
     fn keep_ids(&mut self) -> Result<(), FleetError> {
