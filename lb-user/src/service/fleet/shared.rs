@@ -124,8 +124,14 @@ impl SharedPlane {
     /// The place of a service, with the ids that it has or gets.
     pub(super) fn place(&mut self, service: &config::Service) -> Result<Place, FleetError> {
         let groups = self.plane.tables().snat_groups();
-        let ids = self.ids.assign(service, groups)?;
-        self.keep_ids()?;
+        let had = self.ids.of(&service.name).map(|ids| ids.all().collect::<BTreeSet<_>>());
+        let (was_kept, ids) = (!self.unkept, self.ids.assign(service, groups)?);
+        let is_known = had.is_some_and(|had| ids.all().all(|id| had.contains(&id)));
+        match self.keep_ids() {
+            // All that it stands on is written down; that it stands on less can wait.
+            Err(error) if was_kept && is_known => tracing::error!(service = %service.name, "{error}"),
+            kept => kept?,
+        }
         if !is_own(service.vip.ip()) {
             tracing::warn!(
                 service = %service.name,
