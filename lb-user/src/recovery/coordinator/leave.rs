@@ -79,7 +79,8 @@ impl Coordinator {
         let Pending { request, backend, in_window, is_accepted, .. } = pending.clone();
         let found = self.whom_to_renew(backend.clone(), now);
         let never = backend.as_ref().and_then(|name| self.why_never_renewed(name));
-        if let Some(why) = never.or_else(|| found.clone().err().filter(|_| !is_accepted)) {
+        let is_hopeless = !is_accepted || self.is_too_small();
+        if let Some(why) = never.or_else(|| found.clone().err().filter(|_| is_hopeless)) {
             self.pending = None;
             return self.withdraw(&pending, why);
         }

@@ -43,6 +43,12 @@ impl Coordinator {
         self.why_unknown(name).or_else(|| self.why_not_renewed(name))
     }
 
+    /// Whether there are too few backends for one of them ever to be taken out.
+    pub(super) fn is_too_small(&self) -> bool {
+        let floor = if self.policy.spread { self.policy.floor() } else { 1 };
+        self.backends.len() <= floor
+    }
+
     /// Why Baton cannot renew a backend, whatever it wants.
     fn why_not_renewed(&self, name: &BackendName) -> Option<String> {
         (!self.policy.can_renew(name)).then(|| {

@@ -226,7 +226,7 @@ impl Checker {
             Record::MaintenanceBegan => self.maintenance = true,
             Record::MaintenanceEnded => self.maintenance = false,
             Record::Handover { cycle, from, .. } => self.cycle_of = Some((*cycle, from.clone())),
-            Record::Ended { cycle, .. } => self.forget_cycle(*cycle),
+            // What the step does beside that is done while it is under way: its end is said last.
             Record::Recovered { backend } => drop(self.machine_steps.remove(backend)),
             _ => {}
         }

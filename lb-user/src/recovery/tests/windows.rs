@@ -193,3 +193,16 @@ fn rules_do_not_wait_for_an_operator_who_waits_for_a_window() {
         "before the other one and after it: {said}"
     );
 }
+
+#[test]
+fn what_an_operator_asked_for_does_not_wait_for_backends_that_are_not_there() {
+    let policy = Policy { spread: true, active_least: 2, ..nightly() };
+    let mut world = World::pool(&policy, &["a", "b", "c"]);
+    world.set_clock(SPRING);
+    let patient = world.rejuvenate_in_window();
+    world.run(1_000);
+    assert!(world.unanswered.contains(&patient));
+    world.reload(&policy, &["a", "b"], &["a", "b"]);
+    world.run(1_000);
+    assert!(world.answers[&patient].as_ref().unwrap_err().contains("2 have to be"), "{}", world.said());
+}
