@@ -148,11 +148,6 @@ pub(super) fn find(pid: u32) -> Option<Member> {
     stat(pid).ok().filter(|stat| !has_ended(stat)).map(|stat| member(&stat))
 }
 
-/// When a life began, in milliseconds of the boot clock, rounded down to a tick of the kernel's.
-pub(super) fn started_ms(life: Instance) -> u64 {
-    life.start_ticks.saturating_mul(1000) / procfs::ticks_per_second().max(1)
-}
-
 fn stat(pid: u32) -> Result<Stat, ProcError> {
     Process::new(pid.cast_signed())?.stat()
 }

@@ -4,6 +4,7 @@
 //! taken for it. Such a one has begun before the end of the last life, or after the file was written.
 
 use std::fs;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::record::Life;
@@ -20,20 +21,24 @@ impl CommandDriver {
     pub(super) fn started_by_hand(&self, ended: &Life) -> Option<Instance> {
         // With its machine the next life comes by itself, which has to be proved.
         let ended_ms = ended.ended_ms.filter(|_| !ended.returns)?;
-        let (pid, written_ms) = self.written_pid()?;
-        let found = lives::find(pid)?.life;
+        let path = self.pid_file.as_ref()?;
+        let (found, written_ms) = (named_by(path)?, written_ms(path)?);
         let now = Now::read();
-        let started_ms = lives::started_ms(found);
+        let started_ms = found.began_ms();
         let started_unix_ms = now.unix_ms.saturating_sub(now.boot_ms.saturating_sub(started_ms));
         let is_next = found != ended.instance && started_ms >= ended_ms;
         (is_next && started_unix_ms <= written_ms + STEPS_MS).then_some(found)
     }
+}
 
-    /// What the file says, and when it was written, in milliseconds since 1970.
-    fn written_pid(&self) -> Option<(u32, u64)> {
-        let path = self.pid_file.as_ref()?;
-        let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-        let written = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-        Some((pid, u64::try_from(written.as_millis()).unwrap_or(u64::MAX - STEPS_MS)))
-    }
+/// The process that a file names, if it lives.
+pub(super) fn named_by(path: &Path) -> Option<Instance> {
+    let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    Some(lives::find(pid)?.life)
+}
+
+/// When a file was written, in milliseconds since 1970.
+fn written_ms(path: &Path) -> Option<u64> {
+    let written = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(u64::try_from(written.as_millis()).unwrap_or(u64::MAX - STEPS_MS))
 }

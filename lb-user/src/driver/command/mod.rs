@@ -15,7 +15,6 @@ mod order;
 mod record;
 mod unit;
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -219,8 +218,7 @@ impl CommandDriver {
     /// The process that runs, as the file or systemd tells it.
     async fn process(&self) -> Result<Option<Instance>, CommandError> {
         if let Some(path) = &self.pid_file {
-            let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
-            return Ok(pid.and_then(lives::find).map(|member| member.life));
+            return Ok(by_hand::named_by(path));
         }
         let Actions::Systemd { unit } = &self.actions else { return Ok(None) };
         Ok(self.life_of(&self.settled_unit(unit).await?))

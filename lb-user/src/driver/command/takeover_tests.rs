@@ -1,5 +1,6 @@
 //! Commands whose controller was killed while they ran, and what the next controller makes of them.
 
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::Arc;

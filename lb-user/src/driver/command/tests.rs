@@ -1,5 +1,6 @@
 //! Daemons that scripts start and stop, and what the driver says of scripts that do not.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use tempfile::TempDir;

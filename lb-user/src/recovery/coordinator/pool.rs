@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::Coordinator;
+use super::trigger::BORN_BEYOND;
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
@@ -159,9 +160,10 @@ impl Coordinator {
         });
         let Some((name, reason)) = aged else {
             match born_beyond {
-                Some((name, reason)) => self.wait(reason, format!(
-                    "{name} was beyond the ceiling from its start: a fresh instance needs more memory than the ceiling allows, raise it"
-                )),
+                Some((name, reason)) => {
+                    let why = format!("{name} was beyond the ceiling from its start: {BORN_BEYOND}");
+                    self.wait(reason, why);
+                }
                 None => self.waits_for = None,
             }
             return;

@@ -1,10 +1,13 @@
 //! What asks for a rejuvenation, and what keeps it from beginning.
 
-use super::Coordinator;
+use super::{Backend, Coordinator};
 use crate::clock::Now;
 use crate::names::BackendName;
 use crate::recovery::backend::State;
 use crate::recovery::report::Reason;
+
+/// What is to be done about a backend that was born beyond the ceiling.
+pub(super) const BORN_BEYOND: &str = "a fresh instance needs more memory than the ceiling allows, raise it";
 
 impl Coordinator {
     /// The backend that an operator's rejuvenation takes out, and who takes over.
@@ -156,16 +159,19 @@ impl Coordinator {
 
     /// What asks for a rejuvenation of a backend that is old enough for one.
     pub(super) fn aged(&self, name: &BackendName, now: Now) -> Option<Reason> {
-        let backend = self.backends.get(name).filter(|_| self.policy.can_renew(name))?;
         let ceiling = self.over_ceiling(name).filter(|_| !self.policy.shadow.ceiling);
-        let reason = ceiling.or_else(|| self.over_age(name, now));
-        reason.filter(|_| backend.is_of_age(&self.policy, now))
+        ceiling.filter(|_| self.may_have_aged(name, now)).or_else(|| self.aged_by_time(name, now))
     }
 
     /// The same, whatever its memory.
     pub(super) fn aged_by_time(&self, name: &BackendName, now: Now) -> Option<Reason> {
-        let backend = self.backends.get(name).filter(|_| self.policy.can_renew(name))?;
-        self.over_age(name, now).filter(|_| backend.is_of_age(&self.policy, now))
+        self.over_age(name, now).filter(|_| self.may_have_aged(name, now))
+    }
+
+    /// Whether it can be renewed, and is old enough for that.
+    fn may_have_aged(&self, name: &BackendName, now: Now) -> bool {
+        let is_of_age = |backend: &Backend| backend.is_of_age(&self.policy, now);
+        self.policy.can_renew(name) && self.backends.get(name).is_some_and(is_of_age)
     }
 
     fn over_age(&self, name: &BackendName, now: Now) -> Option<Reason> {
@@ -211,7 +217,7 @@ impl Coordinator {
     /// Why nothing is handed over to a standby that is beyond the ceiling, and that is not renewed first.
     fn why_beyond_too(&self, to: &BackendName) -> String {
         let what = if self.was_born_beyond(to) {
-            "a fresh instance needs more memory than the ceiling allows, raise it".to_owned()
+            BORN_BEYOND.to_owned()
         } else {
             self.why_not_renewed(to)
                 .unwrap_or_else(|| "it is renewed first, once it is as old as `min_uptime`".to_owned())
